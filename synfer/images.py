@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from synfer.errors import SynferError
 from synfer.files import whole_file
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -23,7 +24,7 @@ DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlg
 SHARD_SCHEMA = pa.schema([("sample_id", pa.string()), ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))])
 
 
-class ImageError(ValueError):
+class ImageError(SynferError):
     """An image that is missing or cannot be decoded; the message names the file and the sample."""
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from synfer.errors import SynferError
 from synfer.files import whole_file
 from synfer.vocabulary import AU_COUNT, EXPRESSIONS, MAX_INTENSITY, unknown
 
@@ -40,7 +41,7 @@ OPTIONAL: dict[str, pa.DataType] = {
 }
 
 
-class ManifestError(ValueError):
+class ManifestError(SynferError):
     """A manifest that is missing or breaks its schema; the message names the file, the column and the value."""
 
 

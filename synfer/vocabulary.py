@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synfer.errors import SynferError
+
 EXPRESSIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 """Canonical order (AffectNet's)."""
 
@@ -45,7 +47,7 @@ FLIP_ORDER = np.array([AU_INDEX[code.translate(str.maketrans("LR", "RL"))] for c
 """``vector[..., FLIP_ORDER]`` is the AU vector of the mirrored face."""
 
 
-class VocabularyError(ValueError):
+class VocabularyError(SynferError):
     """A name or a value outside the vocabulary; the message says what was found and what is known."""
 
 
