@@ -1,0 +1,74 @@
+"""Pooling: one distribution from several members, whatever their order.
+
+- logarithmic: `p ~ prod_m p_m ** w_m` with non-negative weights fitted on held-out labels; externally Bayesian (Genest and Zidek 1986), and
+  the fitted weights both rank the members and discount what they say twice.
+- mean: the arithmetic mean, the average of predictions of the SynFER paper.
+- majority: a vote of the members' first choices; the mean counts as one more vote, so ties are broken and no class has probability 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from synfer.annotation.calibration import AnnotationError, as_scores, fit_temperature, fit_weights, log_probabilities, scale
+from synfer.vocabulary import unknown
+
+Members = Mapping[str, np.ndarray]
+"""Scores (N, K) of each member by name: logits or log-probabilities."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Calibrated members and the rule that joins them."""
+
+    rule: str
+    temperatures: dict[str, float]
+    weights: dict[str, float]
+
+    def calibrated(self, members: Members) -> dict[str, np.ndarray]:
+        """Each member's calibrated probabilities (N, K), in the order of the names."""
+        if set(members) != set(self.temperatures):
+            raise AnnotationError(f"the pool was fitted on {sorted(self.temperatures)}, but was given {sorted(members)}")
+        return {name: scale(members[name], self.temperatures[name]) for name in sorted(members)}
+
+    def __call__(self, members: Members) -> np.ndarray:
+        """The pooled probabilities (N, K) of members' scores (N, K)."""
+        probabilities = self.calibrated(members)
+        weights = np.array([self.weights[name] for name in probabilities])
+        return RULES[self.rule](np.stack(list(probabilities.values())), weights)
+
+
+def fit_pool(members: Members, labels: np.ndarray, *, rule: str = "logarithmic") -> Pool:
+    """Calibrate each member on held-out labels (N,) and fit the rule's weights; raises AnnotationError on an unknown rule or no member."""
+    if rule not in RULES:
+        raise AnnotationError(unknown("pooling rule", rule, RULES))
+    if not members:
+        raise AnnotationError("a pool needs at least one member")
+    names = sorted(members)
+    temperatures = {name: fit_temperature(members[name], labels) for name in names}
+    calibrated = np.stack([as_scores(scale(members[name], temperatures[name])) for name in names])
+    weights = fit_weights(calibrated, labels) if rule == "logarithmic" else np.full(len(names), 1.0 / len(names))
+    return Pool(rule, temperatures, {name: float(weight) for name, weight in zip(names, weights, strict=True)})
+
+
+def logarithmic(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted product (N, K) of probabilities (M, N, K), normalised."""
+    return np.exp(log_probabilities(np.tensordot(weights, as_scores(probabilities), axes=1)))
+
+
+def mean(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted mean (N, K) of probabilities (M, N, K); the weights need not sum to one."""
+    return np.tensordot(weights / weights.sum(), probabilities, axes=1)
+
+
+def majority(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Share of votes (N, K) of M members with probabilities (M, N, K); their mean is one more vote. Every member counts the same."""
+    classes = probabilities.shape[-1]
+    votes = np.eye(classes)[probabilities.argmax(axis=-1)].sum(axis=0)
+    return (votes + probabilities.mean(axis=0)) / (len(probabilities) + 1)
+
+
+RULES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"logarithmic": logarithmic, "mean": mean, "majority": majority}
