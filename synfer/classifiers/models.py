@@ -1,0 +1,131 @@
+"""A timm backbone as a FER classifier or an AU regressor, saved as `model.safetensors` with a `card.json` that rebuilds it.
+
+Backbones are made for 224 pixels and shrink an image 32 times: of 64 pixels 2x2 cells would be left, too few to tell a brow from a mouth.
+So the stages that leave less than `MIN_CELLS` cells a side are cut off, which also makes the model smaller and faster.
+"""
+
+from __future__ import annotations
+
+import synfer.torchvision_shim  # noqa: F401 - mends torchvision before timm imports it
+
+# isort: split
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import timm
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from synfer.files import sha256, whole_file, write_json
+from synfer.vocabulary import unknown
+
+WEIGHTS, CARD = "model.safetensors", "card.json"
+MIN_CELLS = 4
+"""Cells a side that the last feature map keeps."""
+
+
+class ClassifierError(ValueError):
+    """A classifier that cannot be built or read; the message names the architecture or the file."""
+
+
+class Network(nn.Module):
+    """Images (N, 3, H, W) in [-1, 1] -> outputs (N, K); resizing and the backbone's own normalisation happen inside.
+
+    `classes` names the K outputs; it is empty for a regressor.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, architecture: str, outputs: int, *, classes: tuple[str, ...], image_size: int, pretrained: bool) -> None:
+        super().__init__()
+        self.architecture, self.outputs, self.classes, self.image_size = architecture, outputs, classes, image_size
+        self.backbone, width = _backbone(architecture, image_size, pretrained)
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Dropout(0.1), nn.Linear(width, outputs))
+        settings = timm.get_pretrained_cfg(architecture) or timm.models.PretrainedCfg()
+        self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(settings.std).view(1, 3, 1, 1), persistent=False)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Pooled features (N, width) before the head."""
+        if images.shape[-1] != self.image_size:
+            images = F.interpolate(images, size=(self.image_size, self.image_size), mode="bilinear", antialias=True, align_corners=False)
+        (maps,) = self.backbone((images * 0.5 + 0.5 - self.mean) / self.std)  # [(N, C, h, w)]
+        return maps.mean(dim=(2, 3))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(images))
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained model with the names of its outputs and the hash of its weights."""
+
+    module: Network
+    classes: tuple[str, ...]
+    sha256: str
+    card: dict[str, Any]
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (N, K) of images float (N, 3, H, W) in [-1, 1]."""
+        return self.module(images)
+
+
+def create(architecture: str, classes: Sequence[str] | int, *, image_size: int, seed: int = 0, pretrained: bool = False) -> Network:
+    """A network with fresh weights drawn from `seed`; `classes` are the names of the outputs, or their number for a regressor.
+
+    `pretrained` fetches the backbone's published weights. Raises ClassifierError on an unknown architecture.
+    """
+    outputs, names = (classes, ()) if isinstance(classes, int) else (len(classes), tuple(classes))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Network(architecture, outputs, classes=names, image_size=image_size, pretrained=pretrained)
+
+
+def save(model: Network, folder: Path, card: dict[str, Any]) -> str:
+    """Write weights and card to a folder; the card gains all that `load` needs. Returns the SHA-256 of the weights."""
+    with whole_file(folder / WEIGHTS) as temporary:
+        state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        safetensors.torch.save_file(state, temporary)
+    digest = sha256(folder / WEIGHTS)
+    made = {"architecture": model.architecture, "classes": list(model.classes), "outputs": model.outputs, "image_size": model.image_size}
+    count = sum(parameter.numel() for parameter in model.parameters())
+    write_json(folder / CARD, {**card, **made, "parameters": count, "sha256": digest})
+    return digest
+
+
+def load(folder: Path, *, device: str | torch.device = "cpu") -> Classifier:
+    """The classifier that `save` wrote, ready to predict; raises ClassifierError if a file is missing or the weights are not the card's."""
+    for name in (CARD, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ClassifierError(f"{folder / name} does not exist; a classifier folder holds {WEIGHTS} and {CARD}")
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    digest = sha256(folder / WEIGHTS)
+    if digest != card["sha256"]:
+        raise ClassifierError(f"{folder / WEIGHTS} has sha256 {digest[:12]}, its card says {card['sha256'][:12]}")
+    model = create(card["architecture"], card["classes"] or card["outputs"], image_size=card["image_size"])
+    model.load_state_dict({name: value.float() for name, value in safetensors.torch.load_file(folder / WEIGHTS).items()})
+    model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    return Classifier(model, tuple(card["classes"]), digest, card)
+
+
+def _backbone(architecture: str, image_size: int, pretrained: bool) -> tuple[nn.Module, int]:
+    """The stages of a timm model down to `MIN_CELLS` cells a side, and the width of the last one."""
+    if not timm.is_model(architecture):
+        raise ClassifierError(unknown("architecture", architecture, _nearest(architecture)))
+    reductions = timm.create_model(architecture, features_only=True).feature_info.reduction()
+    kept = [index for index, reduction in enumerate(reductions) if image_size // reduction >= MIN_CELLS]
+    if not kept:
+        raise ClassifierError(f"{architecture} needs images of at least {reductions[0] * MIN_CELLS} pixels, not {image_size}")
+    backbone = timm.create_model(architecture, features_only=True, out_indices=(kept[-1],), pretrained=pretrained)
+    return backbone, backbone.feature_info.channels()[-1]
+
+
+def _nearest(architecture: str) -> list[str]:
+    """timm's architectures of the same family, or all families when there is none."""
+    return timm.list_models(f"{architecture.split('_')[0][:6]}*") or timm.list_modules()
