@@ -8,11 +8,13 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
+from synfer.errors import SynferError
+
 FLOOR = 1e-12
 """Smallest probability whose logarithm is taken."""
 
 
-class AnnotationError(ValueError):
+class AnnotationError(SynferError):
     """Member predictions, labels or settings that do not fit together; the message says what was found."""
 
 
