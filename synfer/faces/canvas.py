@@ -39,10 +39,9 @@ class Canvas:
     leftness: torch.Tensor
     softness: float
 
-    def rows(self, top: int, bottom: int) -> Canvas:
-        """The same canvas between two rows."""
-        maps = (m[:, top:bottom] for m in (self.x, self.y, self.across, self.leftness))
-        return Canvas(*maps, softness=self.softness)
+    def rows(self, band: slice) -> Canvas:
+        """The same canvas in a band of rows."""
+        return Canvas(self.x[:, band], self.y[:, band], self.across[:, band], self.leftness[:, band], self.softness)
 
     def cover(self, distance: torch.Tensor, soft: float = 1.0) -> torch.Tensor:
         """Coverage 0..1 of a shape from its signed distance (negative inside)."""

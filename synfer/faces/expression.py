@@ -24,7 +24,7 @@ ESSENTIAL: dict[str, tuple[str, ...]] = {
     "happiness": ("12",),
     "sadness": ("1",),
     "surprise": ("1", "26", "27"),
-    "fear": ("4", "20"),
+    "fear": ("1", "4", "20"),
     "disgust": ("9", "10"),
     "anger": ("4", "23", "24"),
 }

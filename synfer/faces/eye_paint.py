@@ -35,7 +35,7 @@ def paint_eyes(subject: Subject, canvas: Canvas, eye: Eyes, albedo: torch.Tensor
     inside = torch.maximum(eye.upper - eye.y, eye.y - eye.lower)
     opening = canvas.cover(inside) * smoothstep(eye.u.abs(), 1.0, 0.96) * smoothstep(eye.lower - eye.upper, 0.004, 0.016)
     shade = 1.0 - 0.30 * smoothstep(eye.y - eye.upper, 0.035, 0.0) - 0.22 * eye.u**2
-    paint(albedo, opening, rgb(0.97, 0.955, 0.945) * shade.clamp(0.0, 1.0).unsqueeze(1))
+    paint(albedo, opening, rgb(0.93, 0.915, 0.905) * shade.clamp(0.0, 1.0).unsqueeze(1))
     paint(albedo, 0.6 * opening * smoothstep(eye.u, -0.75, -0.98), person.skin_rgb * rgb(0.95, 0.62, 0.58))
     _paint_iris(subject, canvas, opening, albedo)
     woman = subject.attribute("sex", "woman")
@@ -58,7 +58,7 @@ def paint_brows(subject: Subject, canvas: Canvas, brow: Brows, albedo: torch.Ten
     half = 0.031 * person.brow_thickness * taper
     distance = (canvas.y - brow.y).abs() - half
     ends = smoothstep(brow.v, -1.12, -0.92) * smoothstep(brow.v, 1.12, 0.95)
-    hairs = 0.92 + 0.08 * torch.sin(brow.v * 28.0 + canvas.y * 60.0)
+    hairs = 0.96 + 0.04 * torch.sin(brow.v * 24.0 + canvas.y * 40.0)
     mask = canvas.cover(distance - 0.002, soft=1.7) * ends * hairs
-    colour = person.hair_rgb * 0.62 + person.skin_rgb * 0.06
+    colour = person.hair_rgb * (0.55 - 0.16 * subject.attribute("skin", "brown", "dark").unsqueeze(1))
     paint(albedo, (0.90 - 0.10 * person.age) * mask, colour)

@@ -65,10 +65,11 @@ def head_distance(subject: Subject, canvas: Canvas) -> torch.Tensor:
     power = 2.1 + 1.0 * person.jaw_square
     below = (down / (chin - CHEEKBONE_Y)).clamp(min=0.0)
     above = (-down / up_span).clamp(min=0.0)
+    below_power, above_power = below**power, above**2 * torch.sqrt(above)
     across = canvas.across / half_width
-    level = across**2 + below**power + above**2.3 - 1.0
+    level = across**2 + below_power + above_power - 1.0
     slope_x = 2.0 * across / half_width
-    slope_y = power * below ** (power - 1.0) / (chin - CHEEKBONE_Y) + 2.3 * above**1.3 / up_span
+    slope_y = power * below_power / (below + 1e-3) / (chin - CHEEKBONE_Y) + 2.5 * above_power / (above + 1e-3) / up_span
     return level / torch.sqrt(slope_x**2 + slope_y**2 + 0.05)
 
 
@@ -90,17 +91,18 @@ def eyes(subject: Subject, canvas: Canvas) -> Eyes:
     half_width = EYE_HALF_WIDTH * person.eye_size
     u = (canvas.across - EYE_X * person.eye_spacing) / half_width
     y = canvas.y - EYE_Y + person.eye_tilt * half_width * u
-    bow = (1.0 - u**2).clamp(min=0.0)
+    round_bow = torch.sqrt((1.0 - u**2).clamp(min=0.0))
+    bow = round_bow * torch.sqrt(round_bow)
     cheek, tight, closed = action.on("6", canvas), action.on("7", canvas), action.on("43", canvas)
-    squint = (1.0 - 0.50 * tight) * (1.0 - 0.18 * cheek) * (1.0 - 0.15 * action.both("9"))
+    squint = (1.0 - 0.52 * tight) * (1.0 - 0.20 * cheek) * (1.0 - 0.15 * action.both("9"))
     upper = (0.066 - 0.008 * person.age) * person.eye_open * person.eye_size * squint + 0.058 * action.on("5", canvas)
     upper = upper - 0.012 * action.on("4", canvas) * (1.0 - action.on("1", canvas))
-    lower = 0.050 * person.eye_size * (1.0 - 0.75 * tight) * (1.0 - 0.55 * cheek) * (1.0 - 0.25 * action.both("9")) + 0.008 * action.on("5", canvas)
+    lower = 0.050 * person.eye_size * (1.0 - 0.75 * tight) * (1.0 - 0.70 * cheek) * (1.0 - 0.25 * action.both("9")) + 0.008 * action.on("5", canvas)
     shut = 0.020 * torch.ones_like(lower)
     upper = torch.lerp(upper, -shut, closed)
     lower = torch.lerp(lower, shut, closed)
     skew = 1.0 - 0.12 * u  # the upper lid is highest on the nose's side
-    return Eyes(u, y, -upper * skew * bow**0.75, lower * (1.0 + 0.12 * u) * bow**0.9, half_width, upper + lower)
+    return Eyes(u, y, -upper * skew * bow, lower * (1.0 + 0.12 * u) * bow, half_width, upper + lower)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def brows(subject: Subject, canvas: Canvas) -> Brows:
     outer = ((1.0 + bounded) / 2.0).clamp(min=0.0)
     rest = BROW_Y - person.brow_height - 0.040 * person.brow_arch * (1.0 - (bounded - 0.35) ** 2) + 0.012 * bounded
     lowering = down * (1.0 - 0.85 * inner_up.clamp(max=0.5) * 2.0) * (0.050 + 0.075 * inner)
-    raising = 0.150 * inner_up * inner**1.5 + 0.135 * outer_up * outer**0.9
+    # The brows of 1 + 2 + 4 are raised and straight, those of 1 + 4 oblique.
+    raising = (0.150 + 0.110 * down) * inner_up * inner**1.5 + 0.135 * outer_up * (1.0 - 0.55 * down) * outer
     nose = 0.045 * action.both("9") * inner
     return Brows(v, rest + lowering - raising + nose + 0.012 * action.on("6", canvas) * outer, inner, outer)
 
@@ -146,7 +149,7 @@ class Mouth:
 def _half_width(subject: Subject, canvas: Canvas, stretch: torch.Tensor) -> torch.Tensor:
     """Half the mouth's width: smile and stretch widen it, pucker, funnel and tightening narrow it, a dropped jaw makes it an O."""
     action = subject.action
-    width = 0.075 * action.on("12", canvas) + 0.100 * action.both("20") + 0.030 * action.on("14", canvas)
+    width = 0.075 * action.on("12", canvas) + 0.100 * action.both("20") + 0.040 * action.on("14", canvas)
     width = width - 0.100 * action.both("18") - 0.070 * action.both("22") - 0.055 * action.both("23") - 0.020 * action.both("24")
     jaw = 0.075 * action.both("26") + 0.070 * action.both("27")
     return MOUTH_HALF_WIDTH * subject.person.mouth_width + width - jaw * (1.0 - stretch)
@@ -170,7 +173,8 @@ def mouth(subject: Subject, canvas: Canvas) -> Mouth:
     stretch = torch.maximum(smile, action.both("20")).clamp(max=0.6) / 0.6
     half_width = _half_width(subject, canvas, stretch)
     q = canvas.across / half_width
-    bow = (1.0 - q**2).clamp(min=0.0)
+    round_bow = torch.sqrt((1.0 - q**2).clamp(min=0.0))
+    bow = round_bow * torch.sqrt(round_bow)
     middle = MOUTH_Y + person.mouth_height - 0.052 * action.both("17") - 0.018 * raised - 0.012 * action.both("9") + 0.008 * smile
     corner = -0.105 * smile - 0.018 * dimple + 0.100 * action.both("15") + 0.030 * action.both("17") + 0.015 * action.both("20")
     line = middle + corner * q.clamp(max=1.15) ** 2
@@ -178,8 +182,8 @@ def mouth(subject: Subject, canvas: Canvas) -> Mouth:
     tight = (1.0 - 0.62 * action.both("23")) * (1.0 - 0.85 * action.both("24")) * (1.0 - 0.25 * smile) * (1.0 - 0.25 * action.both("20"))
     full = person.lip_thickness * (1.0 - 0.2 * person.age) * tight * (1.0 + 0.35 * action.both("18") + 0.35 * action.both("22"))
     cupid = 1.0 - 0.24 * bell(q, 0.20)
-    upper_edge, lower_edge = line - up * bow**0.7, line + down * bow**0.6
-    upper_top = upper_edge - 0.052 * full * (1.0 - 0.25 * raised) * cupid * bow**0.75
+    upper_edge, lower_edge = line - up * bow, line + down * round_bow
+    upper_top = upper_edge - 0.052 * full * (1.0 - 0.25 * raised) * cupid * bow
     thick = 0.066 * full * (1.0 + 0.15 * action.both("17")) * (1.0 - 0.3 * action.both("26") - 0.3 * action.both("27"))
-    bottom = lower_edge + thick * bow**0.75
+    bottom = lower_edge + thick * bow
     return Mouth(q, half_width, middle + corner, upper_top, upper_edge, lower_edge, bottom, up + down, action.both("24"))

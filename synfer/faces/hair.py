@@ -40,16 +40,20 @@ def hairline(subject: Subject, canvas: Canvas) -> torch.Tensor:
     curly = subject.attribute("hair_style", "curly")
     recede = 0.06 * person.age * subject.attribute("sex", "man")
     middle = -0.70 + person.hairline - recede + 0.17 * person.fringe + 0.055 * person.parting * canvas.x / 0.4
-    side = smoothstep(canvas.across, 0.34 - 0.04 * 0, 0.68) ** 2
+    side = smoothstep(canvas.across, 0.34, 0.68) ** 2
     drop = 0.75 + 1.7 * falls + 0.45 * curly
     wave = 0.014 * torch.sin(canvas.x * 21.0 + person.hair_phase) * (1.0 + 1.6 * curly)
     return middle + drop * side + wave
 
 
-def front_hair(subject: Subject, canvas: Canvas, head: torch.Tensor) -> torch.Tensor:
-    """Coverage of the hair over the head, 0..1; `head` is the head's signed distance."""
+def front_hair(subject: Subject, canvas: Canvas, head: torch.Tensor, behind: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Coverage of the hair over the head and of the shadow it casts, 0..1; `head` is the head's signed distance, `behind` the back hair's coverage."""
     bald = subject.attribute("hair_style", "bald")
-    return canvas.cover((canvas.y - hairline(subject, canvas)) * 0.7, soft=2.6) * canvas.cover(head - 0.03, soft=1.5) * (1.0 - bald)
+    falls = subject.attribute("hair_style", "long", "medium")
+    frame = torch.maximum(canvas.cover(head - 0.03, soft=1.5), falls * behind)
+    below = canvas.y - hairline(subject, canvas)
+    hairy = 1.0 - bald
+    return canvas.cover(0.7 * below, soft=2.6) * frame * hairy, smoothstep(below, 0.13, 0.0) * hairy
 
 
 def hair_albedo(subject: Subject, canvas: Canvas, locks: torch.Tensor) -> torch.Tensor:

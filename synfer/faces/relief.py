@@ -41,7 +41,7 @@ def cheek_relief(subject: Subject, canvas: Canvas, lips: Mouth) -> torch.Tensor:
     action, person = subject.action, subject.person
     lift, smile, raised = action.on("6", canvas), action.on("12", canvas), action.on("10", canvas)
     high = canvas.y - 0.15 + 0.05 * lift + 0.03 * smile
-    apple = (0.030 * person.cheek_fullness + 0.050 * lift + 0.040 * smile) * bell(canvas.across - 0.37, 0.17) * bell(high, 0.15)
+    apple = (0.030 * person.cheek_fullness + 0.065 * lift + 0.040 * smile) * bell(canvas.across - 0.37, 0.17) * bell(high, 0.15)
     fold = 0.10 + 0.30 * person.age + 0.65 * smile + 0.35 * lift + 0.85 * raised + 0.60 * action.both("9") + 0.25 * action.both("20")
     t = ((canvas.y - 0.235) / (lips.corner_y + 0.05 - 0.235)).clamp(0.0, 1.0)
     away = canvas.across - (0.120 + (lips.half_width - 0.075) * t**0.85)
@@ -61,7 +61,7 @@ def mouth_relief(subject: Subject, canvas: Canvas, lips: Mouth) -> torch.Tensor:
     groove = (0.014 + 0.026 * action.both("17") + 0.010 * action.both("23")) * bell(canvas.x, 0.17) * bell(canvas.y - lips.lower_bottom - 0.045, 0.028)
     pebbles = 0.007 * action.both("17") * bell(canvas.x, 0.15) * bell(boss_y, 0.09) * torch.sin(canvas.x * 70.0) * torch.sin(canvas.y * 75.0)
     corner = canvas.across - lips.half_width
-    pit = (0.006 + 0.055 * action.on("14", canvas) + 0.014 * action.on("12", canvas)) * bell(corner - 0.035, 0.030) * bell(canvas.y - lips.corner_y, 0.055)
+    pit = (0.006 + 0.060 * action.on("14", canvas) + 0.014 * action.on("12", canvas)) * bell(corner - 0.035, 0.030) * bell(canvas.y - lips.corner_y, 0.055)
     sag = 0.030 * (action.both("15") + 0.25 * subject.person.age) * bell(corner - 0.03 - 0.25 * (canvas.y - lips.corner_y), 0.028)
     return upper + lower + boss - groove + pebbles - pit - sag * bell(canvas.y - lips.corner_y - 0.07, 0.075)
 
@@ -86,7 +86,7 @@ def eye_creases(subject: Subject, canvas: Canvas, eye: Eyes) -> torch.Tensor:
     feet = (0.8 * action.on("6", canvas) + 0.30 * age) * fan * bell(out - 0.055, 0.055) * bell(canvas.y - EYE_Y - 0.01, 0.10)
     under = (0.10 + 0.45 * action.on("6", canvas) + 0.35 * action.on("7", canvas) + 0.3 * age) * bell(eye.y - eye.lower - 0.035 - 0.02 * (1 - eye.u**2), 0.016)
     slant = canvas.y - 0.035 + 0.5 * (canvas.across - 0.09)
-    bunny = action.both("9") * torch.cos(slant / 0.075 * 6.2832).clamp(min=0.0) ** 2 * bell(canvas.across - 0.085, 0.055) * bell(slant, 0.115)
+    bunny = 0.6 * action.both("9") * torch.cos(slant / 0.085 * 6.2832).clamp(min=0.0) ** 2 * bell(canvas.across - 0.085, 0.055) * bell(slant, 0.115)
     root = 0.7 * action.both("9") * bell(canvas.y + 0.135, 0.022) * bell(canvas.x, 0.085)
     return feet + under * bell(eye.u, 0.95) * 0.8 + bunny + root
 

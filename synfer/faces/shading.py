@@ -34,7 +34,9 @@ def light_up(albedo: torch.Tensor, height: torch.Tensor, gloss: torch.Tensor, sc
     light = scene.key.unsqueeze(1) * (1.0 + warm) * diffuse + scene.ambient.unsqueeze(1) * (1.0 - 0.7 * warm) * sky
     half_z = light_z + 1.0
     half_norm = torch.rsqrt(light_x**2 + light_y**2 + half_z**2)
-    shine = ((half_z - slope_x * light_x - slope_y * light_y) * norm * half_norm).clamp_(min=0.0) ** 22
+    shine = ((half_z - slope_x * light_x - slope_y * light_y) * norm * half_norm).clamp_(min=0.0)
+    shine = ((shine**2) ** 2 * shine) ** 2  # 10th power
+    shine = shine * shine
     return torch.sqrt((albedo**2 * light + (gloss * shine).unsqueeze(1)).clamp_(0.0, 1.0))
 
 

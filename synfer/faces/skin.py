@@ -16,18 +16,24 @@ def rgb(red: float, green: float, blue: float) -> torch.Tensor:
 def flush(subject: Subject, canvas: Canvas) -> torch.Tensor:
     """Blood under the skin, 0..1: cheeks, tip of the nose, chin; stronger in a smile or in an effort."""
     action = subject.action
-    cheeks = spot(canvas, 0.37, 0.17, 0.17, 0.14) * (0.55 + 0.3 * action.both("12") + 0.35 * subject.person.makeup)
+    cheeks = spot(canvas, 0.38, 0.18, 0.19, 0.15) * (0.55 + 0.3 * action.both("12") + 0.35 * subject.person.makeup)
     nose = 0.45 * torch.exp(-((canvas.x / 0.11) ** 2) - ((canvas.y - 0.25) / 0.08) ** 2)
     return cheeks + nose + 0.25 * spot(canvas, 0.0, 0.76, 0.15, 0.09)
 
 
-def occlusion(subject: Subject, canvas: Canvas, lips: Mouth) -> torch.Tensor:
-    """Light that reaches the skin, 0..1: less in the sockets, beside and under the nose, under the lip."""
+def upper_occlusion(canvas: Canvas) -> torch.Tensor:
+    """Light that reaches the skin, 0..1: less in the eye sockets."""
     sockets = 0.16 * spot(canvas, EYE_X - 0.11, EYE_Y - 0.03, 0.085, 0.085) + 0.08 * spot(canvas, EYE_X, EYE_Y - 0.04, 0.2, 0.10)
+    return 1.0 - sockets
+
+
+def lower_occlusion(subject: Subject, canvas: Canvas, lips: Mouth) -> torch.Tensor:
+    """Light that reaches the skin, 0..1: less beside and under the nose, under the lip, in the mouth's corners."""
     nose = 0.30 * torch.exp(-((canvas.x / 0.115) ** 2) - ((canvas.y - 0.352) / 0.032) ** 2) + 0.14 * spot(canvas, 0.155, 0.275, 0.03, 0.06)
     lip = 0.20 * bell(canvas.x, 0.14) * bell(canvas.y - lips.lower_bottom - 0.028, 0.026)
-    corner = 0.22 * bell(canvas.across - lips.half_width - 0.012, 0.028) * bell(canvas.y - lips.corner_y, 0.028)
-    return 1.0 - sockets - nose - lip - corner
+    dimple = 0.20 + 0.45 * subject.action.on("14", canvas)
+    corner = dimple * bell(canvas.across - lips.half_width - 0.015, 0.028) * bell(canvas.y - lips.corner_y, 0.034)
+    return 1.0 - nose - lip - corner
 
 
 def freckles(subject: Subject, canvas: Canvas) -> torch.Tensor:
@@ -37,12 +43,10 @@ def freckles(subject: Subject, canvas: Canvas) -> torch.Tensor:
     return subject.person.freckles * smoothstep(dots, 0.45, 0.9) * bell(canvas.across - 0.22, 0.25) * bell(canvas.y - 0.14, 0.15)
 
 
-def paint_skin(subject: Subject, canvas: Canvas, lips: Mouth, creases: torch.Tensor) -> torch.Tensor:
+def bare_skin(subject: Subject, canvas: Canvas) -> torch.Tensor:
     """Albedo of the bare face, (B, 3, H, W)."""
-    light = occlusion(subject, canvas, lips) * (1.0 - 0.33 * creases.clamp(max=1.2))
-    skin = subject.person.skin_rgb * light.unsqueeze(1)
     red = flush(subject, canvas).unsqueeze(1)
-    skin = skin * (1.0 - red * torch.tensor([0.02, 0.15, 0.15])[None, :, None, None])
+    skin = subject.person.skin_rgb * (1.0 - red * torch.tensor([0.01, 0.10, 0.09])[None, :, None, None])
     paint(skin, 0.35 * freckles(subject, canvas), subject.person.skin_rgb * rgb(0.70, 0.55, 0.45))
     return skin
 
@@ -62,11 +66,11 @@ def paint_facial_hair(subject: Subject, canvas: Canvas, lips: Mouth, albedo: tor
     stubble, moustache = subject.attribute("facial_hair", "stubble"), subject.attribute("facial_hair", "moustache")
     beard = subject.attribute("facial_hair", "beard")
     above = lips.upper_top - canvas.y
-    lip_hair = smoothstep(above, -0.03, 0.008) * smoothstep(canvas.y, 0.355, 0.395) * smoothstep(lips.q, 1.25, 0.95)
+    lip_hair = smoothstep(above, -0.03, 0.012) * smoothstep(canvas.y - 0.05 * lips.q**2, 0.36, 0.415) * smoothstep(lips.q, 1.3, 0.85)
     jaw_line = 0.42 - 0.85 * (canvas.across - 0.34).clamp(min=0.0) ** 0.9 + 0.55 * (0.30 - canvas.across).clamp(min=0.0)
     below = smoothstep(canvas.y - jaw_line - 0.3 * jaw_drop(subject.action), 0.0, 0.09)
     below = torch.maximum(below * smoothstep(lips.q - 0.3 * (canvas.y - lips.corner_y).clamp(min=0.0) / 0.1, 0.98, 1.12), smoothstep(canvas.y - lips.lower_bottom, 0.015, 0.075) * below)
-    strands = 0.90 + 0.10 * torch.sin(canvas.x * 55.0 + 8.0 * canvas.y) * torch.sin(canvas.y * 30.0)
+    strands = 0.95 + 0.05 * torch.sin(canvas.x * 60.0 + 12.0 * canvas.y.sin())
     whole = torch.maximum(lip_hair, below)
     cover = 0.26 * stubble * whole + 0.85 * moustache * lip_hair + 0.82 * beard * whole
     paint(albedo, cover * strands, subject.person.hair_rgb * 0.85)
