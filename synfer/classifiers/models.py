@@ -46,17 +46,17 @@ class Network(nn.Module):
         super().__init__()
         self.architecture, self.outputs, self.classes, self.image_size = architecture, outputs, classes, image_size
         self.backbone, width = _backbone(architecture, image_size, pretrained)
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Dropout(0.1), nn.Linear(width, outputs))
+        self.norm, self.head = nn.LayerNorm(width), nn.Sequential(nn.Dropout(0.1), nn.Linear(width, outputs))
         settings = timm.get_pretrained_cfg(architecture) or timm.models.PretrainedCfg()
         self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(settings.std).view(1, 3, 1, 1), persistent=False)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Pooled features (N, width) before the head."""
+        """Penultimate features (N, width): pooled and layer-normalised, so of unit scale whatever the backbone."""
         if images.shape[-1] != self.image_size:
             images = F.interpolate(images, size=(self.image_size, self.image_size), mode="bilinear", antialias=True, align_corners=False)
         (maps,) = self.backbone((images * 0.5 + 0.5 - self.mean) / self.std)  # [(N, C, h, w)]
-        return maps.mean(dim=(2, 3))
+        return self.norm(maps.mean(dim=(2, 3)))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(images))
