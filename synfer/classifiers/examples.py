@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from synfer.errors import SynferError
 from synfer.vocabulary import unknown
 
 
-class ExamplesError(ValueError):
+class ExamplesError(SynferError):
     """Examples whose parts do not fit together; the message says which and how."""
 
 

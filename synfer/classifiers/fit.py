@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from synfer.classifiers.augment import jitter, mirror
 from synfer.classifiers.examples import Examples, ExamplesError, to_tensor
-from synfer.classifiers.models import Network
+from synfer.classifiers.models import Network, to_device
 from synfer.classifiers.predict import predict, predict_aus
 from synfer.vocabulary import FLIP_ORDER, MAX_INTENSITY
 
@@ -80,12 +81,17 @@ class _Training:
         device: torch.device,
     ) -> None:  # fmt: skip
         steps = epochs * -(-len(train) // batch_size)
-        self.model = model.to(device, memory_format=torch.channels_last)  # the fast layout, on CPU as on CUDA
+        self.model = to_device(model, device)
         self.train, self.batch_size, self.device = train, batch_size, device
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / max(2.0, AVERAGED_SHARE * steps)), use_buffers=True)
         self.optimizer = torch.optim.AdamW(_groups(model, weight_decay), lr=learning_rate)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, learning_rate, total_steps=steps, pct_start=0.2)
         self.generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def averaged(self) -> Network:
+        """The model with averaged weights."""
+        return cast(Network, self.average.module)
 
     def epoch(self, objective: Objective, label_smoothing: float) -> float:
         """One pass over the training examples; returns the mean loss."""
@@ -141,10 +147,10 @@ def fit(
         training = _Training(model, train, epochs=epochs, batch_size=batch_size, seed=seed, device=device, **rates)
         for epoch in range(epochs):
             loss = training.epoch(objective, label_smoothing)
-            scores = objective.score(training.average.module, val, batch_size, device)
+            scores = objective.score(training.averaged, val, batch_size, device)
             history.append({"loss": loss, **scores})
             if (score := next(iter(scores.values()))) > best:
-                best, weights = score, copy.deepcopy(training.average.module.state_dict())
+                best, weights = score, copy.deepcopy(training.averaged.state_dict())
             if on_epoch is not None:
                 on_epoch(epoch, history[-1])
             bar.set_postfix({name: f"{value:.3f}" for name, value in history[-1].items()})

@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors.torch
 import timm
@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from synfer.errors import SynferError
 from synfer.files import sha256, whole_file, write_json
 from synfer.vocabulary import unknown
 
@@ -29,7 +30,7 @@ MIN_CELLS = 4
 """Cells a side that the last feature map keeps."""
 
 
-class ClassifierError(ValueError):
+class ClassifierError(SynferError):
     """A classifier that cannot be built or read; the message names the architecture or the file."""
 
 
@@ -110,20 +111,33 @@ def load(folder: Path, *, device: str | torch.device = "cpu") -> Classifier:
         raise ClassifierError(f"{folder / WEIGHTS} has sha256 {digest[:12]}, its card says {card['sha256'][:12]}")
     model = create(card["architecture"], card["classes"] or card["outputs"], image_size=card["image_size"])
     model.load_state_dict({name: value.float() for name, value in safetensors.torch.load_file(folder / WEIGHTS).items()})
-    model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    to_device(model.eval().requires_grad_(False), device)
     return Classifier(model, tuple(card["classes"]), digest, card)
+
+
+def to_device(model: Network, device: str | torch.device) -> Network:
+    """Move `model` in place, weights channels-last: the fast layout for convolutions, on CPU as on CUDA."""
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model.to(device)
 
 
 def _backbone(architecture: str, image_size: int, pretrained: bool) -> tuple[nn.Module, int]:
     """The stages of a timm model down to `MIN_CELLS` cells a side, and the width of the last one."""
     if not timm.is_model(architecture):
         raise ClassifierError(unknown("architecture", architecture, _nearest(architecture)))
-    reductions = timm.create_model(architecture, features_only=True).feature_info.reduction()
+    reductions = _feature_info(timm.create_model(architecture, features_only=True)).reduction()
     kept = [index for index, reduction in enumerate(reductions) if image_size // reduction >= MIN_CELLS]
     if not kept:
         raise ClassifierError(f"{architecture} needs images of at least {reductions[0] * MIN_CELLS} pixels, not {image_size}")
     backbone = timm.create_model(architecture, features_only=True, out_indices=(kept[-1],), pretrained=pretrained)
-    return backbone, backbone.feature_info.channels()[-1]
+    return backbone, _feature_info(backbone).channels()[-1]
+
+
+def _feature_info(backbone: nn.Module) -> timm.models.FeatureInfo:
+    return cast(timm.models.FeatureInfo, backbone.feature_info)
 
 
 def _nearest(architecture: str) -> list[str]:

@@ -1,0 +1,78 @@
+"""Percentile bootstrap over rows: the interval of a metric, and of the paired difference of two predictions of the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from synfer.metrics.classification import Metric, check_predictions
+
+_CHUNK = 4_000_000  # counts drawn at once; bounds memory, not the result
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value, the interval around it and the number of rows behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether a difference is outside its noise."""
+        return self.low > 0 or self.high < 0
+
+
+def interval(
+    metric: Metric, truth: np.ndarray, probabilities: np.ndarray, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Metric over all rows with its percentile interval; `truth` int (N,), `probabilities` float (N, K)."""
+    value = metric(truth, probabilities)
+    rows, classes = metric.rows(truth, probabilities), probabilities.shape[1]
+    values = np.concatenate([metric.combine(counts @ rows, classes) for counts in _counts(len(truth), resamples, seed)])
+    return _percentiles(value, values, confidence, len(truth))
+
+
+def difference(
+    metric: Metric,
+    truth: np.ndarray,
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Metric of `ours` minus that of `theirs`, both float (N, K), with the interval over resamples of the rows they share."""
+    check_predictions(truth, theirs)
+    value, classes = metric(truth, ours) - metric(truth, theirs), ours.shape[1]
+    rows_ours, rows_theirs = metric.rows(truth, ours), metric.rows(truth, theirs)
+    drawn = _counts(len(truth), resamples, seed)
+    values = [metric.combine(counts @ rows_ours, classes) - metric.combine(counts @ rows_theirs, classes) for counts in drawn]
+    return _percentiles(value, np.concatenate(values), confidence, len(truth))
+
+
+def mean_interval(values: np.ndarray, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """Mean of values (N,), such as a share of hits, with its percentile interval; NaN throughout when there are none."""
+    if not len(values):
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    means = np.concatenate([counts @ values / len(values) for counts in _counts(len(values), resamples, seed)])
+    return _percentiles(float(np.mean(values)), means, confidence, len(values))
+
+
+def _counts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each row is drawn, float (resamples, rows) in chunks; a resample of N rows with replacement is a multinomial draw."""
+    rng = np.random.default_rng(seed)
+    chunk = max(1, _CHUNK // rows)
+    for start in range(0, resamples, chunk):
+        yield rng.multinomial(rows, np.full(rows, 1.0 / rows), size=min(chunk, resamples - start)).astype(np.float64)
+
+
+def _percentiles(value: float, values: np.ndarray, confidence: float, n: int) -> Interval:
+    tail = 50.0 * (1.0 - confidence)
+    low, high = np.nanpercentile(values, [tail, 100.0 - tail])
+    return Interval(value, float(low), float(high), n)
