@@ -1,0 +1,142 @@
+"""The one table of stages, and how a stage runs; the command line, the Prefect flow and `dvc.yaml` all come from here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from components.partial import close_partial, fingerprint, open_partial
+from components.workspace import Workspace
+from synfer.config import Config, Section
+from synfer.errors import SynferError
+from synfer.files import replace_folder
+from synfer.vocabulary import unknown
+
+TRAIN_HERE = "train"
+"""Value of `fer_models.source` that names no folder."""
+
+
+class StageError(SynferError):
+    """An unknown stage, or one whose inputs are missing; the message says what would make them."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline: `components.<name>.run`.
+
+    `reads` are folders under `artifacts/`, handed over by their last path component; a stage that reads `whole` gets the artifacts folder
+    itself. `source` is the key of the stage's section that names a folder outside `artifacts/`. Stages that act on the world (a release, a
+    registered model) are not `in_dvc`: a cache hit would skip them.
+    """
+
+    name: str
+    reads: tuple[str, ...] = ()
+    source: str | None = None
+    in_dvc: bool = True
+    whole: bool = False
+
+    @property
+    def module(self) -> str:
+        """Dotted name of the component."""
+        return f"components.{self.name}"
+
+
+_REAL, _TEST = "corpus/development", "corpus/test"
+_TABLE = (
+    Stage("corpus", source="source"),
+    Stage("fer_models", reads=(_REAL,), source="source"),
+    Stage("generator", reads=(_REAL, "fer_models"), source="backbone"),
+    Stage("feranno", reads=(_REAL, "generator")),
+    Stage("synthesis", reads=("generator", "fer_models")),
+    Stage("rectification", reads=(_REAL, "synthesis", "feranno", "fer_models")),
+    Stage("validation", reads=("rectification",)),
+    Stage("classifiers", reads=(_REAL, "synthesis", "rectification", "validation")),
+    Stage("evaluation", reads=(_TEST, _REAL, "classifiers", "fer_models", "synthesis", "rectification")),
+)
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        *_TABLE,
+        Stage("report", reads=tuple(stage.name for stage in _TABLE), whole=True),
+        Stage("release", reads=("rectification", "synthesis", "validation"), in_dvc=False),
+        Stage("registration", reads=("evaluation", "classifiers"), in_dvc=False),
+    )
+}
+"""Every stage in the order of the pipeline."""
+
+
+def find_stage(name: str) -> Stage:
+    """The stage of this name; raises StageError with the known ones."""
+    if name not in STAGES:
+        raise StageError(unknown("stage", name, STAGES))
+    return STAGES[name]
+
+
+def run_stage(name: str, config: Config, workspace: Workspace, *, tags: Mapping[str, str] | None = None) -> Path:
+    """Run one stage and put its finished folder in the place of an older one; returns `artifacts/<stage>`.
+
+    The stage works in `artifacts/.<stage>.partial`, which an interrupted call with the same settings and inputs leaves to the next one. What
+    it measures goes to a run of its own in MLflow, a child where a pipeline run is open. Raises StageError before any work if an input is
+    missing.
+    """
+    from components import tracking
+
+    stage = find_stage(name)
+    inputs = stage_inputs(stage, workspace)
+    section = resolved_section(stage, config, workspace)
+    settings = {"section": section.model_dump(mode="json"), "common": config.common.model_dump(mode="json")}
+    folders = _folders(stage, workspace, section)
+    out = open_partial(workspace.stage(name), fingerprint(settings, folders))
+    _set_threads(config.common.threads)
+    with tracking.stage_run(workspace, name, parameters={name: settings["section"], "common": settings["common"]}, tags=tags):
+        tracking.log_datasets(workspace, folders, corpus_source=workspace.resolve(config.corpus.source))
+        started = time.perf_counter()
+        import_module(stage.module).run(section, config.common, **inputs, out=out)
+        tracking.log_metrics({"seconds": time.perf_counter() - started})
+        tracking.log_record(out)
+    close_partial(out)
+    return replace_folder(out, workspace.stage(name))
+
+
+def stage_inputs(stage: Stage, workspace: Workspace) -> dict[str, Path]:
+    """Keyword arguments of a stage's `run`: its input folders by name; raises StageError naming the first that is missing and its maker."""
+    folders = {Path(read).name: workspace.stage(read) for read in stage.reads}
+    for read in stage.reads:
+        if not workspace.stage(read).is_dir():
+            maker = read.split("/")[0]
+            raise StageError(f"{stage.name} needs artifacts/{read}, which does not exist; make it with: synfer run {maker}")
+    return {"artifacts": workspace.artifacts} if stage.whole else folders
+
+
+def resolved_section(stage: Stage, config: Config, workspace: Workspace) -> Section:
+    """The section that a stage receives, its source folder as an absolute path; the whole Config for a stage without one.
+
+    Raises StageError if the source folder does not exist.
+    """
+    if stage.name not in Config.model_fields:
+        return config
+    section: Section = getattr(config, stage.name)
+    if stage.source is None or getattr(section, stage.source) == TRAIN_HERE:
+        return section
+    folder = workspace.resolve(getattr(section, stage.source))
+    if not folder.is_dir():
+        hint = "; bring it with: dvc pull data.dvc" if folder.is_relative_to(workspace.data) else ""
+        raise StageError(f"{stage.name}.{stage.source}: the folder {getattr(section, stage.source)} does not exist{hint}")
+    return section.model_copy(update={stage.source: str(folder)})
+
+
+def _folders(stage: Stage, workspace: Workspace, section: Section) -> list[Path]:
+    """Every folder that a stage reads."""
+    source = getattr(section, stage.source) if stage.source else TRAIN_HERE
+    return [workspace.stage(read) for read in stage.reads] + ([Path(source)] if source != TRAIN_HERE else [])
+
+
+def _set_threads(threads: int) -> None:
+    """Limit torch's threads; 0 leaves its own choice."""
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)

@@ -1,0 +1,140 @@
+"""MLflow: a run a stage, under a parent where a whole pipeline runs; SQLite in `mlruns/mlflow.db`, files in `mlruns/artifacts`.
+
+A new SQLite database that several processes open at once is destroyed for good, so that the first opening happens under a file lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from components.lineage import data_md5, lineage_tags
+from components.record import read_metrics
+from components.workspace import Workspace
+from synfer.files import sha256
+from synfer.manifest import FILE_NAME
+
+EXPERIMENT = "synfer"
+_DIGEST_CHARACTERS = 36  # MLflow's limit; DVC's `<md5>.dir` fits exactly
+_BATCH = 100  # parameters a call of MLflow's batch interface
+
+
+def store_uri(workspace: Workspace) -> str:
+    """URI of the tracking and model registry database."""
+    return f"sqlite:///{workspace.mlruns / 'mlflow.db'}"
+
+
+def connect(workspace: Workspace) -> None:
+    """Point MLflow to the project's database, making it and the experiment the first time."""
+    import mlflow
+
+    for name in ("alembic", "mlflow.store", "mlflow.tracking"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    workspace.mlruns.mkdir(exist_ok=True)
+    mlflow.set_tracking_uri(store_uri(workspace))
+    with _locked(workspace.mlruns / ".lock"):
+        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+            mlflow.create_experiment(EXPERIMENT, artifact_location=(workspace.mlruns / "artifacts").resolve().as_uri())
+    mlflow.set_experiment(EXPERIMENT)
+
+
+@contextmanager
+def pipeline_run(workspace: Workspace, name: str, *, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[str]:
+    """The parent run of one pipeline run; stages that run inside become its children. Yields the run's id."""
+    import mlflow
+
+    connect(workspace)
+    with mlflow.start_run(run_name=name, tags={**lineage_tags(workspace.root), **tags}) as run:
+        _log_parameters(parameters)
+        yield run.info.run_id
+
+
+@contextmanager
+def stage_run(
+    workspace: Workspace, name: str, *, parameters: Mapping[str, Any], tags: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """The run of one stage, nested where a pipeline run is open; an error inside marks it as failed."""
+    import mlflow
+
+    if mlflow.active_run() is None:
+        connect(workspace)
+    tags = {"stage": name, **lineage_tags(workspace.root), **(tags or {})}
+    with mlflow.start_run(run_name=name, nested=mlflow.active_run() is not None, tags=tags):
+        _log_parameters(parameters)
+        yield
+
+
+def log_metrics(metrics: Mapping[str, float], *, step: int | None = None) -> None:
+    """Log values to the open run, in one call; outside a run nothing happens (MLflow is not even imported)."""
+    if "mlflow" not in sys.modules:
+        return
+    import mlflow
+
+    if mlflow.active_run() is not None:
+        mlflow.log_metrics({metric_key(key): float(value) for key, value in metrics.items()}, step=step)
+
+
+def log_record(folder: Path) -> None:
+    """Log what a stage left for people: metrics, figures, tables and pages."""
+    import mlflow
+
+    log_metrics({key: metric.value for key, metric in read_metrics(folder).items()})
+    for name in ("metrics.json", "tables.json"):
+        mlflow.log_artifact(str(folder / name))
+    if (folder / "figures").is_dir():
+        mlflow.log_artifacts(str(folder / "figures"), "figures")
+    for page in folder.glob("*.html"):
+        mlflow.log_artifact(str(page))
+
+
+def log_datasets(workspace: Workspace, folders: Iterable[Path], *, corpus_source: Path) -> None:
+    """Log every folder that holds a manifest as a dataset of the open run.
+
+    Its digest is DVC's where the images are those of `data/` (`corpus_source` says where the corpus comes from), else its manifest's.
+    """
+    import mlflow
+    from mlflow.data.meta_dataset import MetaDataset
+
+    registry_digest = data_md5(workspace.root)
+    for folder in folders:
+        if not (folder / FILE_NAME).is_file():
+            continue
+        origin = corpus_source if folder.is_relative_to(workspace.stage("corpus")) else folder
+        digest = registry_digest if origin.is_relative_to(workspace.data) else None
+        name = folder.relative_to(workspace.root).as_posix() if folder.is_relative_to(workspace.root) else folder.name
+        source = mlflow.data.dataset_source_registry.resolve_dataset_source(str(folder))
+        dataset = MetaDataset(source, name=name, digest=digest or sha256(folder / FILE_NAME)[:_DIGEST_CHARACTERS])
+        mlflow.log_input(dataset, context=folder.name)
+
+
+def metric_key(key: str) -> str:
+    """A metric's key as MLflow allows it: `classifiers/real+synthetic/uar` becomes `classifiers/real_and_synthetic/uar`."""
+    return key.replace("+", "_and_")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested parameters as `section.key`."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _log_parameters(parameters: Mapping[str, Any]) -> None:
+    import mlflow
+
+    flat = list(flatten(parameters).items())
+    for start in range(0, len(flat), _BATCH):
+        mlflow.log_params(dict(flat[start : start + _BATCH]))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield  # closing the file releases the lock

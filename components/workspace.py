@@ -1,0 +1,61 @@
+"""The folders of a project: where the stages find what they read and leave what they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from synfer.errors import SynferError
+
+
+class WorkspaceError(SynferError):
+    """No project here, or a folder of it that is missing."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A project folder, the one that holds `params.yaml`."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, start: Path) -> Workspace:
+        """The workspace of the nearest folder at or above `start` that holds `params.yaml`; raises WorkspaceError if there is none."""
+        start = start.resolve()
+        for folder in (start, *start.parents):
+            if (folder / "params.yaml").is_file():
+                return cls(folder)
+        raise WorkspaceError(f"no params.yaml in {start} or above it; run synfer inside the project")
+
+    @property
+    def params(self) -> Path:
+        """The configuration of the laptop run."""
+        return self.root / "params.yaml"
+
+    @property
+    def artifacts(self) -> Path:
+        """One folder a finished stage."""
+        return self.root / "artifacts"
+
+    @property
+    def reports(self) -> Path:
+        """What people read: `report.html`, `metrics.json`, Data Docs."""
+        return self.root / "reports"
+
+    @property
+    def mlruns(self) -> Path:
+        """MLflow's database and files."""
+        return self.root / "mlruns"
+
+    @property
+    def data(self) -> Path:
+        """The dataset registry that `data.dvc` tracks."""
+        return self.root / "data"
+
+    def stage(self, name: str) -> Path:
+        """Folder of a finished stage."""
+        return self.artifacts / name
+
+    def resolve(self, path: str) -> Path:
+        """A path of the configuration, relative to the project unless absolute."""
+        return (self.root / path).resolve()

@@ -1,0 +1,43 @@
+"""`synfer flow`: whole flows under Prefect."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows.project import Overlays, Overrides, load_project
+
+app = typer.Typer(help="Run a whole flow under Prefect, with its runs in MLflow.", no_args_is_help=True, rich_markup_mode="rich")
+
+
+@app.callback()
+def group() -> None:
+    """Run a whole flow under Prefect, with its runs in MLflow."""
+
+
+@app.command()
+def pipeline(
+    config: Overlays = None,
+    set_: Overrides = None,
+    start: Annotated[str, typer.Option("--from", metavar="STAGE", help="First stage to run; what the earlier ones left is used.")] = "corpus",
+) -> None:
+    """Corpus to registered model: every stage in order.
+
+    [bold]Examples[/bold]
+
+    synfer flow pipeline
+
+    synfer flow pipeline --config smoke
+
+    synfer flow pipeline --set synthesis.images=2800 --from synthesis
+    """
+    workspace, _ = load_project(config, set_)  # a bad key is told before Prefect starts
+    from components.stages import find_stage
+    from flows.prefect_home import use_project_home
+
+    find_stage(start)
+    use_project_home(workspace.root)
+    from flows.pipeline import pipeline as flow
+
+    flow(overlays=config or [], overrides=set_ or [], start=start)

@@ -1,0 +1,35 @@
+"""`synfer run STAGE`: one stage, as DVC runs it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows.project import Overlays, Overrides, console, load_project, shown
+
+
+def run(
+    stage: Annotated[
+        str,
+        typer.Argument(
+            help="corpus, fer_models, generator, feranno, synthesis, rectification, validation, classifiers, evaluation, report, release "
+            "or registration"
+        ),
+    ],
+    config: Overlays = None,
+    set_: Overrides = None,
+) -> None:
+    """Run one stage of the pipeline; its inputs must exist.
+
+    [bold]Examples[/bold]
+
+    synfer run synthesis
+
+    synfer run synthesis --config smoke --set synthesis.images=70
+    """
+    workspace, settings = load_project(config, set_)
+    from components.stages import run_stage
+
+    folder = run_stage(stage, settings, workspace)
+    console().print(f"{stage}: {shown(folder, workspace.root)}")

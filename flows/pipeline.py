@@ -1,0 +1,87 @@
+"""The pipeline as a Prefect flow: corpus to registered model, every stage a task.
+
+Tasks hold no logic: each runs its stage of `components.stages` and shows what it left. They hand over the folders they read, so that
+Prefect's page shows the graph. DVC is the cache, hence `NO_CACHE`; only the two stages that act on the world are tried again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import Task, flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import flow_run
+
+from components.stages import STAGES
+from components.tracking import pipeline_run
+from flows.pipeline_run import PipelineRun
+from flows.project import load_project
+from synfer.errors import SynferError
+
+
+def _worth_a_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Bad input and a closed gate stay what they are; a busy database or a full network share may pass."""
+    return not isinstance(state.result(raise_on_failure=False), SynferError)
+
+
+def _stage_task(name: str, *, retries: int = 0) -> Task[..., Path]:
+    """The task of one stage: called with the run and the folders it reads, it gives the stage's folder."""
+
+    def stage(run: PipelineRun, **read: Path) -> Path:
+        return run.stage(name)
+
+    return task(
+        stage,
+        name=name,
+        task_run_name=f"{list(STAGES).index(name) + 1:02d} {name}",
+        description=f"components.{name}",
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=retries,
+        retry_delay_seconds=10,
+        retry_condition_fn=_worth_a_retry,
+    )
+
+
+corpus = _stage_task("corpus")
+fer_models = _stage_task("fer_models")
+generator = _stage_task("generator")
+feranno = _stage_task("feranno")
+synthesis = _stage_task("synthesis")
+rectification = _stage_task("rectification")
+validation = _stage_task("validation")
+classifiers = _stage_task("classifiers")
+evaluation = _stage_task("evaluation")
+report = _stage_task("report")
+release = _stage_task("release", retries=2)
+registration = _stage_task("registration", retries=2)
+
+
+def _run_name() -> str:
+    """`smoke from synthesis`, `laptop`: what was asked for."""
+    asked = flow_run.get_parameters()
+    name = "+".join(asked.get("overlays") or ["laptop"])
+    return name if asked.get("start", "corpus") == "corpus" else f"{name} from {asked['start']}"
+
+
+@flow(name="pipeline", flow_run_name=_run_name, log_prints=False)
+def pipeline(overlays: list[str] | None = None, overrides: list[str] | None = None, start: str = "corpus") -> None:
+    """Corpus to registered model: generate faces, rectify their labels, validate them, train on them, evaluate, release, register."""
+    workspace, config = load_project(overlays, overrides)
+    run = PipelineRun(workspace, config, start=start, flow_run_id=str(flow_run.get_id()))
+    with pipeline_run(workspace, flow_run.get_name(), parameters=config.model_dump(mode="json"), tags=run.tags):
+        real = corpus(run)
+        roles = fer_models(run, corpus=real)
+        backbone = generator(run, corpus=real, fer_models=roles)
+        annotator = feranno(run, corpus=real, generator=backbone)
+        faces = synthesis(run, generator=backbone, fer_models=roles)
+        labels = rectification(run, corpus=real, synthesis=faces, feranno=annotator, fer_models=roles)
+        gate = validation(run, rectification=labels)
+        trained = classifiers(run, corpus=real, synthesis=faces, rectification=labels, validation=gate)
+        measured = evaluation(run, corpus=real, classifiers=trained, fer_models=roles, synthesis=faces, rectification=labels)
+        report(run, evaluation=measured)
+        release(run, synthesis=faces, rectification=labels, validation=gate)
+        registration(run, evaluation=measured, classifiers=trained)
+    run.finish()

@@ -1,0 +1,74 @@
+"""One run of the pipeline: runs its stages, and shows them on the terminal and on Prefect's page."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from prefect.logging import get_run_logger
+
+from components.record import Metric, read_metrics
+from components.stages import STAGES, find_stage, run_stage, stage_inputs
+from components.workspace import Workspace
+from flows.artifacts import ProgressBar, show_stage
+from flows.project import console, shown
+from synfer.config import Config
+
+_HEADLINES = 3
+
+
+class PipelineRun:
+    """The project, the configuration and the first stage of one pipeline run; knows how far it is."""
+
+    def __init__(self, workspace: Workspace, config: Config, *, start: str, flow_run_id: str) -> None:
+        """Raises StageError if `start` is no stage, or if what it reads is missing."""
+        self.workspace, self.config, self.flow_run_id = workspace, config, flow_run_id
+        stage_inputs(find_stage(start), workspace)
+        self._first = list(STAGES).index(start)
+        self._started = time.perf_counter()
+        self._console = console()
+        self._progress = ProgressBar()
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Tags that lead from MLflow back to the flow run."""
+        return {"prefect.flow_run": self.flow_run_id}
+
+    def stage(self, name: str) -> Path:
+        """Run a stage, or take what an earlier run left where the pipeline starts later; returns its folder."""
+        position = list(STAGES).index(name)
+        if position < self._first:
+            return self.workspace.stage(name)
+        label = f"{position + 1:2d}/{len(STAGES)} {name:<14}"
+        self._console.print(f"[dim]{label} ...[/dim]")
+        started = time.perf_counter()
+        folder = run_stage(name, self.config, self.workspace, tags=self.tags)
+        seconds = time.perf_counter() - started
+        headline = _headline(read_metrics(folder))
+        self._console.print(f"[green]{label}[/green] {seconds:6.1f} s   {headline}")
+        get_run_logger().info("%s: %.1f s   %s", name, seconds, headline)
+        show_stage(name, folder)
+        self._progress.advance((position + 1) / len(STAGES))
+        return folder
+
+    def finish(self) -> None:
+        """Print where to look."""
+        minutes, seconds = divmod(round(time.perf_counter() - self._started), 60)
+        root, workspace = self.workspace.root, self.workspace
+        sheets = sorted((workspace.stage("synthesis") / "figures").glob("*.png"))
+        places = {
+            "report": shown(workspace.reports / "report.html", root),
+            "faces": shown(sheets[0], root) if sheets else shown(workspace.stage("synthesis"), root),
+            "metrics": shown(workspace.reports / "metrics.json", root),
+            "dataset": f"data/synthetic/{self.config.release.name}",
+            "model": f"models:/{self.config.registration.model_name} in MLflow",
+            "browser": "make ui   (MLflow: http://127.0.0.1:5000, Prefect: http://127.0.0.1:4200)",
+        }
+        self._console.print(f"\n[bold]done in {minutes} min {seconds:02d} s[/bold]")
+        for what, where in places.items():
+            self._console.print(f"  {what:<8} {where}")
+
+
+def _headline(metrics: dict[str, Metric]) -> str:
+    """The first few metrics of a stage on one line."""
+    return " · ".join(f"{key.split('/', 1)[-1]} {metric.value:.4g}" for key, metric in list(metrics.items())[:_HEADLINES])

@@ -1,0 +1,23 @@
+"""Prefect inside the project: settings that must stand before `prefect` is imported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from synfer.environment import prepare
+
+_DEFAULTS = {
+    # The terminal shows our own lines; Prefect's go to its server, where the browser finds them.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    # Twelve seconds with a new home on an idle machine; a busy one needs longer than the default of twenty.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "PREFECT_CLI_PROMPT": "false",
+}
+
+
+def use_project_home(root: Path) -> None:
+    """Keep Prefect's database in `<root>/.prefect` and its log off the terminal, unless the environment says otherwise."""
+    prepare(root)
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
