@@ -1,0 +1,110 @@
+"""Stage feranno: train the pseudo-label head on the backbone's features of real faces; choose its epoch and calibrate it on val.
+
+It learns from `expression`, the annotators' label; the exact truth of procedural faces is not read.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.annotation_figures import confusion_figure, learning_curve, reliability_diagram
+from components.device import torch_device
+from components.feature_store import feature_reader, store_features
+from components.record import Record
+from components.tracking import log_metrics
+from synfer.annotation.calibration import fit_temperature, reliability, scale
+from synfer.annotation.feranno import Feranno, save_feranno
+from synfer.annotation.feranno_fit import FeatureSet, fit_feranno, predict_feranno
+from synfer.classifiers.examples import class_indices
+from synfer.config import Common
+from synfer.config import Feranno as Section
+from synfer.diffusion.backbone import load_backbone
+from synfer.files import whole_file
+from synfer.manifest import read_manifest
+from synfer.metrics.classification import confusion
+from synfer.seeding import derive_seed
+
+PREDICTIONS = "val_logits.parquet"
+"""Logits of the val images by sample_id: rectification calibrates the pool on them without a second pass through the U-Net."""
+
+
+def run(section: Section, common: Common, *, development: Path, generator: Path, out: Path) -> None:
+    """Write `model.safetensors`, `card.json` and the val logits to `out`."""
+    frame = read_manifest(development)
+    frame = frame[frame["expression"].isin(common.expressions)]
+    train, val = _subset(frame[frame["split"] == "train"], section.train_images, common.seed), frame[frame["split"] == "val"]
+    device = torch_device(common.device)
+    backbone = load_backbone(generator / "backbone", device=device)
+    read = feature_reader(backbone, timestep=section.timestep, seed=common.seed)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".features-") as scratch:
+        train_set, val_set = (
+            store_features(
+                read, development, list(rows["sample_id"]), class_indices(rows["expression"].tolist(), common.expressions),
+                size=backbone.image_size, batch_size=section.batch_size, store=Path(scratch) / name,
+            )
+            for name, rows in (("train", train), ("val", val))
+        )  # fmt: skip
+        model, history = fit_feranno(
+            train_set, val_set, classes=common.expressions, width=section.width, epochs=section.epochs, batch_size=section.batch_size,
+            learning_rate=section.learning_rate, seed=derive_seed(common.seed, "feranno"), device=device,
+            on_epoch=lambda epoch, metrics: log_metrics(metrics, step=epoch),
+        )  # fmt: skip
+        logits = predict_feranno(model, val_set)
+    _write_logits(val, logits, out)
+    _save(model, logits, val_set.labels, section, trained_on=len(train), out=out)
+    _record(history, logits, val_set, common.expressions, trained_on=len(train), out=out)
+
+
+def _subset(rows: pd.DataFrame, wanted: int, seed: int) -> pd.DataFrame:
+    """`wanted` rows drawn at random, all for 0, in the order of the manifest."""
+    if not wanted or wanted >= len(rows):
+        return rows
+    chosen = np.random.default_rng(derive_seed(seed, "feranno", "subset")).choice(len(rows), wanted, replace=False)
+    return rows.iloc[np.sort(chosen)]
+
+
+def _write_logits(val: pd.DataFrame, logits: np.ndarray, out: Path) -> None:
+    ids = pa.array(val["sample_id"].tolist(), pa.string())
+    table = pa.table({"sample_id": ids, "logits": pa.array(list(logits), pa.list_(pa.float32()))})
+    with whole_file(out / PREDICTIONS) as temporary:
+        pq.write_table(table, temporary)
+
+
+def _save(model: Feranno, logits: np.ndarray, labels: np.ndarray, section: Section, *, trained_on: int, out: Path) -> None:
+    card = {"timestep": section.timestep, "trained_on": trained_on, "temperature": fit_temperature(logits, labels)}
+    save_feranno(model, out, card)
+
+
+def _record(
+    history: list[dict[str, float]], logits: np.ndarray, val: FeatureSet, classes: tuple[str, ...], *, trained_on: int, out: Path
+) -> None:
+    temperature = fit_temperature(logits, val.labels)
+    before, after = reliability(scale(logits, 1.0), val.labels), reliability(scale(logits, temperature), val.labels)
+    best, n = max(history, key=lambda epoch: epoch["val_uar"]), len(val)
+    counts = confusion(val.labels, logits.argmax(axis=1), len(classes))
+    record = Record(out)
+    record.metric("feranno/val_uar", best["val_uar"], n=n)
+    record.metric("feranno/val_accuracy", best["val_accuracy"], n=n)
+    record.metric("feranno/ece_before", before.ece, n=n)
+    record.metric("feranno/ece", after.ece, n=n)
+    record.metric("feranno/temperature", temperature, n=n)
+    record.metric("feranno/train_images", trained_on)
+    record.figure(
+        "learning_curve", learning_curve(history), title="Training of FERAnno",
+        caption=f"The head sees the features of {trained_on} real faces; the epoch with the best UAR on val is kept.",
+    )  # fmt: skip
+    record.figure(
+        "reliability", reliability_diagram({"FERAnno": (before, after)}), title="Calibration of FERAnno",
+        caption=f"On {n} val faces; one temperature ({temperature:.2f}) is fitted there.",
+    )  # fmt: skip
+    record.figure(
+        "confusion", confusion_figure(counts, classes, rows="annotated label", columns="FERAnno sees"), title="What FERAnno confuses",
+        caption="Per cent of each annotated class on val; the annotated label itself is a majority vote and not always right.",
+    )  # fmt: skip
+    record.save()

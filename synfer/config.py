@@ -1,0 +1,255 @@
+"""The configuration: frozen sections, one a stage, read from `params.yaml` + overlays + `key=value` overrides and checked once.
+
+Config objects stop at `components/`; library functions take flat arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from synfer.errors import SynferError
+from synfer.errors import SynferError
+from synfer.vocabulary import DEFAULT_EXPRESSIONS, check_expression, unknown
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Expressions = Annotated[tuple[str, ...], BeforeValidator(lambda names: tuple(check_expression(name) for name in names))]
+
+
+class ConfigError(SynferError):
+    """A configuration that names an unknown key or file, or holds a value out of range."""
+
+
+class Section(BaseModel):
+    """A frozen section; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Common(Section):
+    """What every stage may need."""
+
+    seed: int = Field(0, description="root of every random choice; a sample's own seed is derived from it")
+    expressions: Expressions = Field(DEFAULT_EXPRESSIONS, description="the classes, in canonical order")
+    image_size: Positive = Field(64, description="side of the images in pixels")
+    device: str = Field("auto", description="auto (CUDA when present), cpu, cuda, cuda:1")
+    threads: Count = Field(0, description="torch threads; 0 leaves torch's own choice")
+
+
+class Corpus(Section):
+    """Stage corpus: which real images take part."""
+
+    source: str = Field("data/faces", description="dataset folder with manifest.parquet and image shards")
+    train: Count = Field(0, description="use at most this many training images, 0 for all")
+    val: Count = Field(0, description="use at most this many validation images, 0 for all")
+    test: Count = Field(0, description="use at most this many test images, 0 for all")
+
+
+class FerModels(Section):
+    """Stage fer_models: guide, annotators and judge, with disjoint training identities and different architectures."""
+
+    source: str = Field("assets/fer", description="folder of trained models, or 'train' to train them on the corpus")
+    guide: str = Field("resnet10t", description="timm architecture of the guide")
+    annotators: tuple[str, ...] = Field(("mobilenetv3_small_100", "resnet14t"), description="timm architectures of the annotators")
+    judge: str = Field("convnext_atto", description="timm architecture of the judge")
+    epochs: Positive = Field(12, description="epochs when trained on the corpus")
+    batch_size: Positive = 64
+    learning_rate: float = Field(1e-3, gt=0)
+
+
+class Generator(Section):
+    """Stage generator: the diffusion backbone and how it is adapted."""
+
+    backbone: str = Field("assets/tiny-sd", description="diffusers folder: unet, vae, text_encoder, tokenizer, scheduler (and au_adapter)")
+    adapt: Literal["none", "lora", "full"] = Field("none", description="none takes the weights as they are; lora or full fine-tune the U-Net")
+    steps: Count = Field(0, description="optimiser steps of fine-tuning")
+    batch_size: Positive = 64
+    learning_rate: float = Field(3e-4, gt=0)
+    lora_rank: Positive = 8
+    au_dropout: Share = Field(0.15, description="share of samples trained without AUs")
+    caption_dropout: Share = Field(0.1, description="share of samples trained without caption")
+    min_snr_gamma: float = Field(5.0, gt=0, description="min-SNR weighting (Hang et al. 2023)")
+
+
+class Feranno(Section):
+    """Stage feranno: the pseudo-label head on diffusion features."""
+
+    timestep: Count = Field(10, description="noise level at which features are read; small ones keep the expression")
+    train_images: Count = Field(2400, description="training images whose features are computed, 0 for all")
+    epochs: Positive = 12
+    batch_size: Positive = 64
+    learning_rate: float = Field(2e-3, gt=0)
+    width: Positive = Field(64, description="width of the two encoders and the fusion block, a multiple of 4")
+
+
+class Synthesis(Section):
+    """Stage synthesis: how many faces, and how they are steered."""
+
+    images: Positive = Field(1400, description="number of generated images, spread evenly over the expressions")
+    batch_size: Positive = 70
+    num_inference_steps: Positive = 20
+    guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the caption")
+    au_guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the AUs; equal scales need one forward less")
+    semantic_guidance: float = Field(0.05, ge=0, description="lambda: step along the normalised gradient, share of the embedding's norm; 0 is off")
+    guidance_confidence: Share = Field(0.8, description="samples whose guide is surer than this are left alone")
+    guidance_every: Positive = Field(2, description="guide at every n-th step")
+    guidance_window: tuple[Share, Share] = Field((0.2, 0.8), description="share of the denoising during which guidance acts")
+    shard_images: Positive = Field(350, description="images a shard; a finished shard is not repeated after a kill")
+
+
+class Rectification(Section):
+    """Stage rectification: from member probabilities to a label, an action and a reason."""
+
+    pool: Literal["logarithmic", "mean", "majority"] = Field("logarithmic", description="how the members are pooled")
+    intent_strength: float = Field(1.0, ge=0, description="weight of the intent as a prior, in units of a calibrated member")
+    target_precision: Share = Field(0.95, description="label precision wanted on val; thresholds are chosen from it")
+    min_coverage: Share = Field(0.5, description="share of val that must stay labelled where the wanted precision is out of reach")
+    batch_size: Positive = 128
+
+
+class Validation(Section):
+    """Stage validation: the gate. A critical expectation that fails stops everything after it."""
+
+    min_kept: Share = Field(0.5, description="critical: share of images that rectification keeps")
+    min_agreement: Share = Field(0.6, description="critical: share of intents that the rectified label confirms")
+    max_imbalance: float = Field(3.0, ge=1, description="warning: largest class over smallest")
+    min_per_class: Count = Field(20, description="critical: images of the rarest class")
+    max_duplicates: Share = Field(0.02, description="warning: share of near-duplicates by perceptual hash")
+
+
+class Classifiers(Section):
+    """Stage classifiers: what is trained on the data."""
+
+    backbone: str = Field("resnet10t", description="timm architecture")
+    training_sets: tuple[Literal["real", "synthetic", "real+synthetic"], ...] = ("real", "synthetic", "real+synthetic")
+    train_images: Count = Field(0, description="real training images at most, 0 for as many as there are synthetic ones (equal budget)")
+    epochs: Positive = 10
+    batch_size: Positive = 64
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    label_smoothing: Share = 0.05
+
+
+class Evaluation(Section):
+    """Stage evaluation: metrics on the real test split, with intervals."""
+
+    bootstrap: Positive = Field(1000, description="bootstrap resamples of an interval")
+    confidence: Share = 0.95
+    judged_images: Count = Field(700, description="generated images that the judge rates, 0 for all")
+
+
+class Release(Section):
+    """Stage release: the published dataset."""
+
+    name: str = Field("laptop", pattern=r"^[a-z0-9][a-z0-9._-]*$", description="folder under data/synthetic")
+    license: str = "CC-BY-4.0"
+
+
+class Registration(Section):
+    """Stage registration: the model that MLflow offers for promotion."""
+
+    model_name: str = "synfer-classifier"
+    training_set: Literal["real", "synthetic", "real+synthetic"] = "real+synthetic"
+
+
+class Config(Section):
+    """All sections; the whole of `params.yaml`."""
+
+    common: Common = Common()
+    corpus: Corpus = Corpus()
+    fer_models: FerModels = FerModels()
+    generator: Generator = Generator()
+    feranno: Feranno = Feranno()
+    synthesis: Synthesis = Synthesis()
+    rectification: Rectification = Rectification()
+    validation: Validation = Validation()
+    classifiers: Classifiers = Classifiers()
+    evaluation: Evaluation = Evaluation()
+    release: Release = Release()
+    registration: Registration = Registration()
+
+
+def load_config(
+    params: Path, *, overlays: Sequence[str] = (), overrides: Sequence[str] = (), configs: Path | None = None
+) -> Config:
+    """Merge `params`, then each overlay (a name under `configs`, or a path to YAML), then `section.key=value` overrides; check once.
+
+    Raises ConfigError naming the file or key and the known ones.
+    """
+    folder = configs or params.parent / "configs"
+    merged = _read_yaml(params)
+    for overlay in overlays:
+        merged = deep_merge(merged, _read_yaml(_overlay_path(overlay, folder)))
+    for override in overrides:
+        merged = deep_merge(merged, parse_override(override))
+    return validate(merged)
+
+
+def validate(values: Mapping[str, Any]) -> Config:
+    """The checked configuration of nested values; raises ConfigError naming the first key and value that are wrong."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+
+
+def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `base` in which the mappings of `over` are merged and its other values replace."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = deep_merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """`synthesis.images=100` as nested values; the value is read as YAML. Raises ConfigError without an equals sign."""
+    keys, equals, value = text.partition("=")
+    if not equals or not keys.strip():
+        raise ConfigError(f"override {text!r} is not SECTION.KEY=VALUE, for example synthesis.images=700")
+    nested: Any = yaml.safe_load(value)
+    for key in reversed(keys.strip().split(".")):
+        nested = {key: nested}
+    return nested
+
+
+def overlay_names(configs: Path) -> list[str]:
+    """Names of the overlays under a folder, `ablations/no_au` for a nested one."""
+    return sorted(path.relative_to(configs).with_suffix("").as_posix() for path in configs.rglob("*.yaml"))
+
+
+def _overlay_path(overlay: str, configs: Path) -> Path:
+    if overlay in (names := overlay_names(configs)):
+        return configs / f"{overlay}.yaml"
+    if overlay.endswith((".yaml", ".yml")) and Path(overlay).is_file():
+        return Path(overlay)
+    raise ConfigError(unknown("overlay", overlay, names))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file {path} does not exist") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not readable YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold sections, found {type(values).__name__}")
+    return values
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        section = Config.model_fields.get(str(first["loc"][0])) if len(first["loc"]) > 1 else None
+        model = section.annotation if section is not None else Config
+        known = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else Config.model_fields
+        return unknown("key", where, (".".join([*map(str, first["loc"][:-1]), name]) for name in known))
+    return f"{where} = {first['input']!r}: {first['msg']}"
