@@ -38,6 +38,12 @@ def paint_eyes(subject: Subject, canvas: Canvas, eye: Eyes, albedo: torch.Tensor
     paint(albedo, opening, rgb(0.93, 0.915, 0.905) * shade.clamp(0.0, 1.0).unsqueeze(1))
     paint(albedo, 0.6 * opening * smoothstep(eye.u, -0.75, -0.98), person.skin_rgb * rgb(0.95, 0.62, 0.58))
     _paint_iris(subject, canvas, opening, albedo)
+    _paint_lids(subject, eye, albedo)
+
+
+def _paint_lids(subject: Subject, eye: Eyes, albedo: torch.Tensor) -> None:
+    """Lashes, the lower lid's edge and the fold of the upper lid."""
+    person = subject.person
     woman = subject.attribute("sex", "woman")
     lash = 0.0125 + 0.004 * woman + 0.006 * person.makeup
     outer = 0.75 + 0.35 * eye.u.clamp(-1.0, 1.0)
@@ -46,8 +52,10 @@ def paint_eyes(subject: Subject, canvas: Canvas, eye: Eyes, albedo: torch.Tensor
     dark = rgb(0.10, 0.07, 0.06) * 0.6 + person.hair_rgb * 0.15
     paint(albedo, (0.92 * edge).clamp(0.0, 1.0), dark)
     paint(albedo, 0.6 * wing, dark)
-    paint(albedo, 0.38 * bell(eye.y - eye.lower - 0.005, 0.011) * smoothstep(eye.u.abs(), 1.05, 0.85), person.skin_rgb * rgb(0.45, 0.30, 0.28))
-    fold = bell(eye.y - eye.upper + 0.040 - 0.012 * eye.u**2, 0.012) * smoothstep(eye.u.abs(), 1.15, 0.8) * (1.0 - 0.6 * subject.action.both("43"))
+    lower_edge = bell(eye.y - eye.lower - 0.005, 0.011) * smoothstep(eye.u.abs(), 1.05, 0.85)
+    paint(albedo, 0.38 * lower_edge, person.skin_rgb * rgb(0.45, 0.30, 0.28))
+    fold = bell(eye.y - eye.upper + 0.040 - 0.012 * eye.u**2, 0.012) * smoothstep(eye.u.abs(), 1.15, 0.8)
+    fold = fold * (1.0 - 0.6 * subject.action.both("43"))
     paint(albedo, (0.36 + 0.1 * person.age) * fold, person.skin_rgb * rgb(0.50, 0.36, 0.33))
 
 

@@ -97,7 +97,8 @@ def eyes(subject: Subject, canvas: Canvas) -> Eyes:
     squint = (1.0 - 0.52 * tight) * (1.0 - 0.20 * cheek) * (1.0 - 0.15 * action.both("9"))
     upper = (0.066 - 0.008 * person.age) * person.eye_open * person.eye_size * squint + 0.058 * action.on("5", canvas)
     upper = upper - 0.012 * action.on("4", canvas) * (1.0 - action.on("1", canvas))
-    lower = 0.050 * person.eye_size * (1.0 - 0.75 * tight) * (1.0 - 0.70 * cheek) * (1.0 - 0.25 * action.both("9")) + 0.008 * action.on("5", canvas)
+    flat = (1.0 - 0.75 * tight) * (1.0 - 0.70 * cheek) * (1.0 - 0.25 * action.both("9"))
+    lower = 0.050 * person.eye_size * flat + 0.008 * action.on("5", canvas)
     shut = 0.020 * torch.ones_like(lower)
     upper = torch.lerp(upper, -shut, closed)
     lower = torch.lerp(lower, shut, closed)
@@ -123,10 +124,10 @@ def brows(subject: Subject, canvas: Canvas) -> Brows:
     bounded = v.clamp(-1.1, 1.1)
     inner = ((1.0 - bounded) / 2.0).clamp(min=0.0)
     outer = ((1.0 + bounded) / 2.0).clamp(min=0.0)
-    rest = BROW_Y - person.brow_height - 0.040 * person.brow_arch * (1.0 - (bounded - 0.35) ** 2) + 0.012 * bounded
+    rest = BROW_Y - person.brow_height - 0.040 * person.brow_arch * (1.0 - (bounded - 0.22) ** 2) + 0.018 * bounded
     lowering = down * (1.0 - 0.85 * inner_up.clamp(max=0.5) * 2.0) * (0.050 + 0.075 * inner)
     # The brows of 1 + 2 + 4 are raised and straight, those of 1 + 4 oblique.
-    raising = (0.150 + 0.110 * down) * inner_up * inner**1.5 + 0.135 * outer_up * (1.0 - 0.55 * down) * outer
+    raising = (0.150 + 0.110 * down) * inner_up * inner**1.5 + 0.125 * outer_up * (1.0 - 0.5 * down) * (0.3 + 0.7 * outer)
     nose = 0.045 * action.both("9") * inner
     return Brows(v, rest + lowering - raising + nose + 0.012 * action.on("6", canvas) * outer, inner, outer)
 
@@ -149,7 +150,7 @@ class Mouth:
 def _half_width(subject: Subject, canvas: Canvas, stretch: torch.Tensor) -> torch.Tensor:
     """Half the mouth's width: smile and stretch widen it, pucker, funnel and tightening narrow it, a dropped jaw makes it an O."""
     action = subject.action
-    width = 0.075 * action.on("12", canvas) + 0.100 * action.both("20") + 0.040 * action.on("14", canvas)
+    width = 0.075 * action.on("12", canvas) + 0.100 * action.both("20") + 0.055 * action.on("14", canvas)
     width = width - 0.100 * action.both("18") - 0.070 * action.both("22") - 0.055 * action.both("23") - 0.020 * action.both("24")
     jaw = 0.075 * action.both("26") + 0.070 * action.both("27")
     return MOUTH_HALF_WIDTH * subject.person.mouth_width + width - jaw * (1.0 - stretch)
@@ -175,8 +176,9 @@ def mouth(subject: Subject, canvas: Canvas) -> Mouth:
     q = canvas.across / half_width
     round_bow = torch.sqrt((1.0 - q**2).clamp(min=0.0))
     bow = round_bow * torch.sqrt(round_bow)
-    middle = MOUTH_Y + person.mouth_height - 0.052 * action.both("17") - 0.018 * raised - 0.012 * action.both("9") + 0.008 * smile
-    corner = -0.105 * smile - 0.018 * dimple + 0.100 * action.both("15") + 0.030 * action.both("17") + 0.015 * action.both("20")
+    middle = MOUTH_Y + person.mouth_height - 0.052 * action.both("17") - 0.018 * raised - 0.012 * action.both("9")
+    middle = middle + 0.008 * (smile + action.both("20"))
+    corner = -0.105 * smile - 0.030 * dimple + 0.100 * action.both("15") + 0.030 * action.both("17") + 0.004 * action.both("20")
     line = middle + corner * q.clamp(max=1.15) ** 2
     up, down = _gaps(subject, canvas)
     tight = (1.0 - 0.62 * action.both("23")) * (1.0 - 0.85 * action.both("24")) * (1.0 - 0.25 * smile) * (1.0 - 0.25 * action.both("20"))

@@ -15,7 +15,9 @@ def strands(subject: Subject, canvas: Canvas) -> torch.Tensor:
     angle = torch.atan2(canvas.x - part, canvas.y + 1.45)
     flow = angle * 13.0 + phase + 0.9 * torch.sin(canvas.y * 3.0 + phase)
     combed = 0.6 * torch.sin(flow) + 0.4 * torch.sin(2.3 * flow + 1.0)
-    curls = torch.sin(canvas.x * 15.0 + 2.2 * torch.sin(canvas.y * 8.0 + phase)) * torch.sin(canvas.y * 14.0 + 2.2 * torch.sin(canvas.x * 9.0 - phase))
+    bent_x = canvas.x * 15.0 + 2.2 * torch.sin(canvas.y * 8.0 + phase)
+    bent_y = canvas.y * 14.0 + 2.2 * torch.sin(canvas.x * 9.0 - phase)
+    curls = torch.sin(bent_x) * torch.sin(bent_y)
     return torch.lerp(combed, 1.3 * curls, curly.expand_as(combed))
 
 
@@ -47,7 +49,10 @@ def hairline(subject: Subject, canvas: Canvas) -> torch.Tensor:
 
 
 def front_hair(subject: Subject, canvas: Canvas, head: torch.Tensor, behind: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Coverage of the hair over the head and of the shadow it casts, 0..1; `head` is the head's signed distance, `behind` the back hair's coverage."""
+    """Coverage of the hair over the head and of the shadow it casts, 0..1.
+
+    `head` is the head's signed distance, `behind` the back hair's coverage.
+    """
     bald = subject.attribute("hair_style", "bald")
     falls = subject.attribute("hair_style", "long", "medium")
     frame = torch.maximum(canvas.cover(head - 0.03, soft=1.5), falls * behind)

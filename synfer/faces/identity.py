@@ -30,8 +30,13 @@ EYE_RGB: tuple[RGB, ...] = ((0.30, 0.17, 0.09), (0.40, 0.27, 0.13), (0.30, 0.45,
 
 # Probabilities in the order of ATTRIBUTES: balanced where nature is not, without what a viewer would take for an error.
 HAIR_STYLE_ODDS = {"man": (0.20, 0.32, 0.20, 0.10, 0.18), "woman": (0.04, 0.16, 0.25, 0.31, 0.24)}
-HAIR_COLOUR_ODDS = {"fair": (0.18, 0.27, 0.25, 0.20, 0.10), "deep": (0.46, 0.34, 0.06, 0.04, 0.10), "elderly": (0.10, 0.10, 0.08, 0.06, 0.66)}
-FACIAL_HAIR_ODDS = {"man": (0.46, 0.20, 0.14, 0.20), "woman": (1.0, 0.0, 0.0, 0.0)}
+HAIR_COLOUR_ODDS = {
+    "fair": (0.18, 0.27, 0.25, 0.20, 0.10),
+    "deep": (0.46, 0.34, 0.06, 0.04, 0.10),
+    "elderly": (0.10, 0.10, 0.08, 0.06, 0.66),
+}
+EYE_ODDS = {"fair": (0.24, 0.20, 0.24, 0.16, 0.16), "deep": (0.75, 0.25, 0.0, 0.0, 0.0)}
+FACIAL_HAIR_ODDS = {"man": (0.38, 0.20, 0.20, 0.22), "woman": (1.0, 0.0, 0.0, 0.0)}
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ def draw_identity(number: int) -> Identity:
         parting=float(rng.uniform(-1.0, 1.0)),
         hair_phase=float(rng.uniform(0.0, 6.28)),
         skin_rgb=_jitter(rng, SKIN_RGB[attributes["skin"]], 0.022),
-        eye_rgb=_jitter(rng, EYE_RGB[int(rng.choice(len(EYE_RGB), p=(0.75, 0.25, 0, 0, 0) if deep else (0.24, 0.2, 0.24, 0.16, 0.16)))], 0.02),
+        eye_rgb=_jitter(rng, EYE_RGB[int(rng.choice(len(EYE_RGB), p=EYE_ODDS["deep" if deep else "fair"]))], 0.02),
         hair_rgb=_jitter(rng, HAIR_RGB[attributes["hair_color"]], 0.025),
         cloth_rgb=_draw_cloth(rng),
     )

@@ -17,10 +17,12 @@ def _paint_inside(subject: Subject, canvas: Canvas, lips: Mouth, albedo: torch.T
     tongue_y = canvas.y - lips.lower_edge + 0.25 * lips.gap
     tongue = smoothstep(tongue_y, -0.035, 0.02) * smoothstep(lips.q, 0.85, 0.55) * smoothstep(lips.gap, 0.10, 0.17)
     paint(albedo, 0.85 * opening * tongue, rgb(0.66, 0.30, 0.29))
-    shown = 0.040 * action.both("25") + 0.050 * action.on("10", canvas) + 0.030 * action.on("12", canvas) + 0.022 * action.both("20") + 0.024
+    shown = 0.024 + 0.040 * action.both("25") + 0.022 * action.both("20")
+    shown = shown + 0.050 * action.on("10", canvas) + 0.030 * action.on("12", canvas)
     height = torch.minimum(shown, torch.full_like(shown, 0.070))
     teeth = canvas.cover(canvas.y - lips.upper_edge - height * (1.0 - 0.25 * lips.q**2), soft=1.5) * smoothstep(lips.q, 0.96, 0.80)
-    ivory = rgb(0.94, 0.91, 0.86) * (1.0 - 0.42 * lips.q.clamp(max=1.0) ** 2 - 0.18 * smoothstep(canvas.y - lips.upper_edge, 0.02, 0.0)).unsqueeze(1)
+    shade = 1.0 - 0.42 * lips.q.clamp(max=1.0) ** 2 - 0.18 * smoothstep(canvas.y - lips.upper_edge, 0.02, 0.0)
+    ivory = rgb(0.94, 0.91, 0.86) * shade.unsqueeze(1)
     paint(albedo, 0.97 * opening * teeth, ivory)
     lower = smoothstep(lips.lower_edge - canvas.y, 0.045, 0.03) * action.both("16").clamp(max=0.5) * 2.0 * smoothstep(lips.q, 0.8, 0.6)
     paint(albedo, 0.85 * opening * lower, rgb(0.86, 0.82, 0.76))

@@ -20,7 +20,8 @@ def upper_relief(subject: Subject, canvas: Canvas, eye: Eyes, brow: Brows) -> to
     ridge = (0.020 + 0.016 * man) * bell(over_brow, 0.065) * bell(canvas.across - 0.24, 0.26)
     socket = 0.060 * spot(canvas, EYE_X - 0.03, EYE_Y - 0.02, 0.17, 0.105)
     ball = 0.038 * spot(canvas, EYE_X, EYE_Y, 0.115, 0.085)
-    pouch = bell(eye.y - eye.lower - 0.055, 0.035) * bell(eye.u, 0.9) * (0.010 * subject.person.age + 0.016 * subject.action.on("6", canvas))
+    swelling = 0.010 * subject.person.age + 0.016 * subject.action.on("6", canvas)
+    pouch = bell(eye.y - eye.lower - 0.055, 0.035) * bell(eye.u, 0.9) * swelling
     return ridge - socket + ball + pouch
 
 
@@ -58,10 +59,13 @@ def mouth_relief(subject: Subject, canvas: Canvas, lips: Mouth) -> torch.Tensor:
     lower = 0.030 * inside * bell(canvas.y - (lips.lower_edge + lips.lower_bottom) / 2.0, 0.042)
     boss_y = canvas.y - 0.745 - drop + 0.035 * action.both("17")
     boss = (0.045 + 0.030 * action.both("17")) * bell(canvas.x, 0.16) * bell(boss_y, 0.085)
-    groove = (0.014 + 0.026 * action.both("17") + 0.010 * action.both("23")) * bell(canvas.x, 0.17) * bell(canvas.y - lips.lower_bottom - 0.045, 0.028)
-    pebbles = 0.007 * action.both("17") * bell(canvas.x, 0.15) * bell(boss_y, 0.09) * torch.sin(canvas.x * 70.0) * torch.sin(canvas.y * 75.0)
+    groove = (0.014 + 0.026 * action.both("17") + 0.010 * action.both("23")) * bell(canvas.x, 0.17)
+    groove = groove * bell(canvas.y - lips.lower_bottom - 0.045, 0.028)
+    pebbles = 0.007 * action.both("17") * bell(canvas.x, 0.15) * bell(boss_y, 0.09)
+    pebbles = pebbles * torch.sin(canvas.x * 70.0) * torch.sin(canvas.y * 75.0)
     corner = canvas.across - lips.half_width
-    pit = (0.006 + 0.060 * action.on("14", canvas) + 0.014 * action.on("12", canvas)) * bell(corner - 0.035, 0.030) * bell(canvas.y - lips.corner_y, 0.055)
+    pit = (0.006 + 0.060 * action.on("14", canvas) + 0.014 * action.on("12", canvas)) * bell(corner - 0.035, 0.030)
+    pit = pit * bell(canvas.y - lips.corner_y, 0.055)
     sag = 0.030 * (action.both("15") + 0.25 * subject.person.age) * bell(corner - 0.03 - 0.25 * (canvas.y - lips.corner_y), 0.028)
     return upper + lower + boss - groove + pebbles - pit - sag * bell(canvas.y - lips.corner_y - 0.07, 0.075)
 
@@ -74,7 +78,8 @@ def forehead_creases(subject: Subject, canvas: Canvas, brow: Brows) -> torch.Ten
     phase = (canvas.y - 0.16 * canvas.x**2 + 0.42 + 0.05 * lifted) / 0.105
     lines = torch.cos(phase * 6.2832).clamp(min=0.0) ** 3 * smoothstep(canvas.y, -0.76, -0.68) * smoothstep(canvas.y, -0.36, -0.42)
     frown = action.on("4", canvas)
-    upright = (1.0 * frown + 0.15 * age) * bell(canvas.across - 0.052 - 0.06 * (canvas.y + 0.25).abs(), 0.021) * bell(canvas.y + 0.275, 0.105)
+    from_line = canvas.across - 0.052 - 0.06 * (canvas.y + 0.25).abs()
+    upright = (frown + 0.15 * age) * bell(from_line, 0.021) * bell(canvas.y + 0.275, 0.105)
     return strength * lines * bell(canvas.across, 0.42) + upright
 
 
@@ -84,9 +89,11 @@ def eye_creases(subject: Subject, canvas: Canvas, eye: Eyes) -> torch.Tensor:
     out = canvas.across - EYE_X - 0.165
     fan = torch.cos((canvas.y - EYE_Y - 0.01) / (0.055 + 0.45 * out.clamp(min=0.0)) * 6.2832).clamp(min=0.0) ** 2
     feet = (0.8 * action.on("6", canvas) + 0.30 * age) * fan * bell(out - 0.055, 0.055) * bell(canvas.y - EYE_Y - 0.01, 0.10)
-    under = (0.10 + 0.45 * action.on("6", canvas) + 0.35 * action.on("7", canvas) + 0.3 * age) * bell(eye.y - eye.lower - 0.035 - 0.02 * (1 - eye.u**2), 0.016)
+    under = 0.10 + 0.45 * action.on("6", canvas) + 0.35 * action.on("7", canvas) + 0.3 * age
+    under = under * bell(eye.y - eye.lower - 0.035 - 0.02 * (1 - eye.u**2), 0.016)
     slant = canvas.y - 0.035 + 0.5 * (canvas.across - 0.09)
-    bunny = 0.6 * action.both("9") * torch.cos(slant / 0.085 * 6.2832).clamp(min=0.0) ** 2 * bell(canvas.across - 0.085, 0.055) * bell(slant, 0.115)
+    bunny = 0.6 * action.both("9") * torch.cos(slant / 0.085 * 6.2832).clamp(min=0.0) ** 2
+    bunny = bunny * bell(canvas.across - 0.085, 0.055) * bell(slant, 0.115)
     root = 0.7 * action.both("9") * bell(canvas.y + 0.135, 0.022) * bell(canvas.x, 0.085)
     return feet + under * bell(eye.u, 0.95) * 0.8 + bunny + root
 

@@ -96,9 +96,9 @@ def _render_batch(faces: Sequence[Face], size: int) -> np.ndarray:
     hair = hair_albedo(subject, canvas, locks)
     behind = back_hair(subject, canvas)
     over, shadow = front_hair(subject, canvas, outline, behind)
-    albedo = hair * 0.72
+    albedo = hair * 0.78
     body = _paint_body(subject, canvas, albedo)
-    paint(albedo, behind * (1.0 - body), hair * 0.72)
+    paint(albedo, behind * (1.0 - body), hair * 0.78)
     paint(albedo, head, face)
     albedo *= (1.0 - 0.30 * shadow).unsqueeze(1)
     paint(albedo, over, hair)
@@ -114,7 +114,9 @@ def _render_batch(faces: Sequence[Face], size: int) -> np.ndarray:
 def render(faces: Sequence[Face], *, size: int = 64, batch_size: int = 64) -> np.ndarray:
     """Draw faces: uint8 (N, size, size, 3). An image depends on its face alone.
 
-    At most `batch_size` faces are drawn at once, fewer where large images would not fit the cache. Raises ValueError unless size is in 32..256."""
+    At most `batch_size` faces are drawn at once, fewer where large images would not fit the cache.
+    Raises ValueError unless size is in 32..256.
+    """
     if not SMALLEST <= size <= LARGEST:
         raise ValueError(f"size is {size}; faces are rendered at {SMALLEST} to {LARGEST} pixels")
     if batch_size < 1:

@@ -31,7 +31,7 @@ def lower_occlusion(subject: Subject, canvas: Canvas, lips: Mouth) -> torch.Tens
     """Light that reaches the skin, 0..1: less beside and under the nose, under the lip, in the mouth's corners."""
     nose = 0.30 * torch.exp(-((canvas.x / 0.115) ** 2) - ((canvas.y - 0.352) / 0.032) ** 2) + 0.14 * spot(canvas, 0.155, 0.275, 0.03, 0.06)
     lip = 0.20 * bell(canvas.x, 0.14) * bell(canvas.y - lips.lower_bottom - 0.028, 0.026)
-    dimple = 0.20 + 0.45 * subject.action.on("14", canvas)
+    dimple = 0.20 + 0.60 * subject.action.on("14", canvas)
     corner = dimple * bell(canvas.across - lips.half_width - 0.015, 0.028) * bell(canvas.y - lips.corner_y, 0.034)
     return 1.0 - nose - lip - corner
 
@@ -39,7 +39,9 @@ def lower_occlusion(subject: Subject, canvas: Canvas, lips: Mouth) -> torch.Tens
 def freckles(subject: Subject, canvas: Canvas) -> torch.Tensor:
     """Soft freckles over nose and cheeks, 0..1."""
     phase = subject.person.hair_phase
-    dots = torch.sin(canvas.x * 61.0 + 4.0 * torch.sin(canvas.y * 19.0 + phase)) * torch.sin(canvas.y * 67.0 + 4.0 * torch.sin(canvas.x * 23.0 + phase))
+    bent_x = canvas.x * 61.0 + 4.0 * torch.sin(canvas.y * 19.0 + phase)
+    bent_y = canvas.y * 67.0 + 4.0 * torch.sin(canvas.x * 23.0 + phase)
+    dots = torch.sin(bent_x) * torch.sin(bent_y)
     return subject.person.freckles * smoothstep(dots, 0.45, 0.9) * bell(canvas.across - 0.22, 0.25) * bell(canvas.y - 0.14, 0.15)
 
 
@@ -68,8 +70,9 @@ def paint_facial_hair(subject: Subject, canvas: Canvas, lips: Mouth, albedo: tor
     above = lips.upper_top - canvas.y
     lip_hair = smoothstep(above, -0.03, 0.012) * smoothstep(canvas.y - 0.05 * lips.q**2, 0.36, 0.415) * smoothstep(lips.q, 1.3, 0.85)
     jaw_line = 0.42 - 0.85 * (canvas.across - 0.34).clamp(min=0.0) ** 0.9 + 0.55 * (0.30 - canvas.across).clamp(min=0.0)
-    below = smoothstep(canvas.y - jaw_line - 0.3 * jaw_drop(subject.action), 0.0, 0.09)
-    below = torch.maximum(below * smoothstep(lips.q - 0.3 * (canvas.y - lips.corner_y).clamp(min=0.0) / 0.1, 0.98, 1.12), smoothstep(canvas.y - lips.lower_bottom, 0.015, 0.075) * below)
+    below = smoothstep(canvas.y - jaw_line - 0.3 * jaw_drop(subject.action), -0.03, 0.14)
+    beside_mouth = smoothstep(lips.q - 3.0 * (canvas.y - lips.corner_y).clamp(min=0.0), 0.98, 1.12)
+    below = below * torch.maximum(beside_mouth, smoothstep(canvas.y - lips.lower_bottom, 0.015, 0.075))
     strands = 0.95 + 0.05 * torch.sin(canvas.x * 60.0 + 12.0 * canvas.y.sin())
     whole = torch.maximum(lip_hair, below)
     cover = 0.26 * stubble * whole + 0.85 * moustache * lip_hair + 0.82 * beard * whole
