@@ -1,0 +1,41 @@
+"""Pages and cards from the templates beside this file; HTML is escaped, a value that a template misses is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from components.record import Metric
+
+_FOLDER = Path(__file__).parent / "templates"
+
+
+def fill(template: str, **values: Any) -> str:
+    """The text of a template of `components/templates` with its values; the last ending but `.j2` decides about escaping."""
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=select_autoescape(enabled_extensions=("html.j2",), default=False),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(number=number, metric=metric, share=lambda value: f"{100 * value:.1f} %")
+    return environment.get_template(template).render(**values)
+
+
+def number(value: float) -> str:
+    """A number for people: whole ones without decimals, others with three significant figures at least."""
+    if value != value:
+        return "-"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}".replace(",", "\u202f")  # a thin space
+    return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.2e}"
+
+
+def metric(value: Metric) -> str:
+    """A metric with its interval where it has one."""
+    interval = f" [{number(value.low)}, {number(value.high)}]" if value.low is not None and value.high is not None else ""
+    return number(value.value) + interval
