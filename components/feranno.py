@@ -13,9 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.annotation_figures import confusion_figure, learning_curve, reliability_diagram
+from components.annotation_figures import reliability_diagram
 from components.device import torch_device
 from components.feature_store import feature_reader, store_features
+from components.plots import confusion_matrices, training_curves
 from components.record import Record
 from components.tracking import log_metrics
 from synfer.annotation.calibration import fit_temperature, reliability, scale
@@ -96,7 +97,7 @@ def _record(
     record.metric("feranno/temperature", temperature, n=n)
     record.metric("feranno/train_images", trained_on)
     record.figure(
-        "learning_curve", learning_curve(history), title="Training of FERAnno",
+        "training", training_curves({"FERAnno": history}), title="Training of FERAnno",
         caption=f"The head sees the features of {trained_on} real faces; the epoch with the best UAR on val is kept.",
     )  # fmt: skip
     record.figure(
@@ -104,7 +105,8 @@ def _record(
         caption=f"On {n} val faces; one temperature ({temperature:.2f}) is fitted there.",
     )  # fmt: skip
     record.figure(
-        "confusion", confusion_figure(counts, classes, rows="annotated label", columns="FERAnno sees"), title="What FERAnno confuses",
+        "confusion", confusion_matrices({"val": counts}, classes, rows="annotated label", columns="FERAnno sees"),
+        title="What FERAnno confuses",
         caption="Per cent of each annotated class on val; the annotated label itself is a majority vote and not always right.",
     )  # fmt: skip
     record.save()

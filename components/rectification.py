@@ -18,6 +18,7 @@ import torch
 
 from components.device import torch_device
 from components.feature_store import feature_reader, image_batches
+from components.fer_models import class_probabilities
 from components.feranno import PREDICTIONS
 from components.rectification_record import HeldOut, Outcome, record_outcome
 from synfer.annotation.calibration import AnnotationError, as_scores
@@ -28,13 +29,12 @@ from synfer.annotation.reasons import reasons
 from synfer.annotation.rectify import ACTIONS, Thresholds, choose_thresholds, decide
 from synfer.classifiers.examples import class_indices
 from synfer.classifiers.models import Classifier, load
-from synfer.classifiers.predict import predict
 from synfer.config import Common, Rectification
 from synfer.diffusion.backbone import load_backbone
 from synfer.images import load_images
 from synfer.manifest import read_manifest, stack, write_manifest
 from synfer.seeding import derive_seed
-from synfer.vocabulary import EXPRESSIONS, unknown
+from synfer.vocabulary import EXPRESSIONS
 
 HEAD = "FERAnno"
 _SIMULATIONS = 10  # draws of every val intent: the noise of one draw would move the thresholds
@@ -107,21 +107,9 @@ def _val_scores(
     if missing := set(frame["sample_id"]) - set(left.index):
         raise AnnotationError(f"{feranno / PREDICTIONS} knows no val sample {min(missing)!r}; FERAnno was trained on another corpus")
     pixels = load_images(development, frame["sample_id"].tolist(), size=common.image_size)
-    scores = {name: annotator_scores(model, pixels, common) for name, model in annotators.items()}
+    scores = {name: as_scores(class_probabilities(model, pixels, common)) for name, model in annotators.items()}
     scores[HEAD] = stack(left.loc[frame["sample_id"]], "logits")
     return scores, class_indices(frame["expression"].tolist(), common.expressions)
-
-
-def annotator_scores(model: Classifier, pixels: np.ndarray, common: Common) -> np.ndarray:
-    """Log-probabilities (N, K) of images uint8 (N, H, W, 3), in the order of the configured classes.
-
-    Raises AnnotationError if the model does not know one of them.
-    """
-    for name in common.expressions:
-        if name not in model.classes:
-            raise AnnotationError(f"an annotator cannot tell every class: {unknown('class', name, model.classes)}")
-    columns = [model.classes.index(name) for name in common.expressions]
-    return as_scores(predict(model, pixels, device=torch_device(common.device))[:, columns])
 
 
 def _synthetic_scores(
@@ -140,7 +128,7 @@ def _synthetic_scores(
         with torch.inference_mode():
             scores[HEAD][rows] = head(*read(pixels, batch_ids)).float().cpu().numpy()
         for name, model in annotators.items():
-            scores[name][rows] = annotator_scores(model, pixels, common)
+            scores[name][rows] = as_scores(class_probabilities(model, pixels, common))
     return scores
 
 

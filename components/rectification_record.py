@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from components.annotation_figures import action_bars, confusion_figure, face_sheet, precision_coverage_figure, reliability_diagram
+from components.annotation_figures import action_bars, face_sheet, precision_coverage_figure, reliability_diagram
+from components.plots import confusion_matrices
 from components.record import Record
 from synfer.annotation.calibration import Reliability, reliability, scale
 from synfer.annotation.intent import IntentNoise
@@ -143,8 +144,9 @@ def _figures(record: Record, outcome: Outcome, classes: Sequence[str], diagrams:
     asked, rectified = (class_indices(frame[column].tolist(), classes) for column in ("expression", "label"))
     counts = confusion(asked, rectified, len(classes))
     record.figure(
-        "confusion", confusion_figure(counts, classes, rows="asked", columns="rectified label", percent=False),
-        title="Intent against rectified label", caption="Number of images; off the diagonal the generator drew something else than asked.",
+        "confusion", confusion_matrices({"generated faces": counts}, classes, rows="asked", columns="rectified label"),
+        title="Intent against rectified label",
+        caption="Per cent of what was asked; off the diagonal the generator drew something else than asked.",
     )  # fmt: skip
     record.figure(
         "reliability", reliability_diagram(diagrams), title="Calibration of the members and of their pool",

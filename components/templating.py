@@ -22,7 +22,7 @@ def fill(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(number=number, metric=metric, share=lambda value: f"{100 * value:.1f} %")
+    environment.filters.update(number=number, metric=metric, share=share, bytes=size)
     return environment.get_template(template).render(**values)
 
 
@@ -39,3 +39,17 @@ def metric(value: Metric) -> str:
     """A metric with its interval where it has one."""
     interval = f" [{number(value.low)}, {number(value.high)}]" if value.low is not None and value.high is not None else ""
     return number(value.value) + interval
+
+
+def share(value: float) -> str:
+    """A share 0..1 in per cent."""
+    return f"{100 * value:.1f}\u202f%"
+
+
+def size(count: int) -> str:
+    """A number of bytes in the largest unit of which there is one."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000  # type: ignore[assignment]
+    return f"{count:.1f} GB"
