@@ -1,0 +1,44 @@
+"""Augmentation is seeded, keeps range and sense, and a mirrored face has mirrored action units."""
+
+import numpy as np
+import torch
+
+from synfer.classifiers.augment import jitter, mirror
+from synfer.classifiers.fit import ACTION_UNITS
+from synfer.vocabulary import AU_COUNT, AU_INDEX, flip_aus
+
+
+def images(rows: int = 32) -> torch.Tensor:
+    return torch.rand(rows, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_jitter_is_seeded_and_keeps_the_range() -> None:
+    first = jitter(images(), seeded())
+    assert torch.equal(first, jitter(images(), seeded()))
+    assert not torch.equal(first, jitter(images(), seeded(1)))
+    assert float(first.abs().max()) <= 1
+
+
+def test_jitter_moves_a_spot_only_a_little() -> None:
+    spot = torch.full((200, 3, 33, 33), -1.0)
+    spot[:, :, 16, 16] = 1.0
+    moved = jitter(spot, seeded())[:, 0]
+    rows, columns = np.unravel_index(moved.flatten(1).argmax(1).numpy(), (33, 33))
+    distance = np.hypot(rows - 16, columns - 16)
+    assert distance.max() <= 4
+    assert distance.std() > 0
+
+
+def test_a_mirrored_face_has_mirrored_action_units() -> None:
+    batch, aus = images(64), torch.zeros(64, AU_COUNT)
+    aus[:, AU_INDEX["L12"]] = 3.0
+    flipped, targets = mirror(batch, aus, ACTION_UNITS.mirror(aus), seeded())
+    is_mirrored = torch.tensor([torch.equal(image, original.flip(2)) for image, original in zip(flipped, batch, strict=True)])
+    assert 16 < int(is_mirrored.sum()) < 48
+    assert (targets[is_mirrored][:, AU_INDEX["R12"]] == 3).all()
+    assert (targets[~is_mirrored][:, AU_INDEX["L12"]] == 3).all()
+    assert np.allclose(ACTION_UNITS.mirror(aus).numpy(), flip_aus(aus.numpy()))

@@ -1,0 +1,44 @@
+"""Examples hold together, and pixels become tensors without loss."""
+
+import numpy as np
+import pytest
+
+from synfer.classifiers.examples import ExamplesError, class_indices, concatenate, examples, one_hot, to_tensor
+
+
+def pixels(rows: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (rows, 8, 8, 3), dtype=np.uint8)
+
+
+def test_pixels_survive_the_way_to_a_tensor_and_back() -> None:
+    images = pixels(5)
+    tensor = to_tensor(images)
+    assert tensor.shape == (5, 3, 8, 8)
+    black, white = (float(to_tensor(np.full((1, 2, 2, 3), value, np.uint8)).mean()) for value in (0, 255))
+    assert (black, white) == (-1, 1)
+    assert (((tensor + 1) * 127.5).round().permute(0, 2, 3, 1).numpy() == images).all()
+
+
+def test_labels_by_name_not_by_index() -> None:
+    classes = ("sadness", "neutral")
+    assert class_indices(["neutral", "sadness"], classes).tolist() == [1, 0]
+    assert one_hot(["neutral"], classes).tolist() == [[0.0, 1.0]]
+    with pytest.raises(ExamplesError, match=r"unknown class 'sadnes'.*did you mean 'sadness'"):
+        class_indices(["sadnes"], classes)
+
+
+def test_concatenate_keeps_order() -> None:
+    first, second = examples(pixels(2), np.zeros((2, 3))), examples(pixels(3), np.ones((3, 3)), np.full(3, 0.5))
+    both = concatenate([first, second])
+    assert len(both) == 5
+    assert both.weights.tolist() == [1, 1, 0.5, 0.5, 0.5]
+    assert both.take(np.array([4, 0])).targets[:, 0].tolist() == [1, 0]
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ExamplesError, match="2 images, 3 targets, 2 weights"):
+        examples(pixels(2), np.zeros((3, 7)))
+    with pytest.raises(ExamplesError, match=r"float64 \(2, 8, 8, 3\)"):
+        examples(pixels(2) / 255.0, np.zeros((2, 7)))
+    with pytest.raises(ExamplesError, match="negative, found -1"):
+        examples(pixels(2), np.zeros((2, 7)), np.array([1.0, -1.0]))

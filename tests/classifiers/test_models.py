@@ -1,0 +1,94 @@
+"""Any timm backbone fits small images; what is saved loads as the same model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from synfer.classifiers.models import MIN_CELLS, ClassifierError, create, load, save
+from synfer.classifiers.predict import features, predict, predict_aus
+from synfer.vocabulary import AU_COUNT, DEFAULT_EXPRESSIONS
+
+ARCHITECTURES = ["resnet10t", "mobilenetv3_small_100", "convnext_atto", "efficientnet_lite0"]
+
+
+def batch(rows: int = 2, size: int = 64) -> torch.Tensor:
+    return torch.rand(rows, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_any_backbone_keeps_enough_cells(architecture: str) -> None:
+    model = create(architecture, DEFAULT_EXPRESSIONS, image_size=64).eval()
+    (maps,) = model.backbone(batch())
+    assert min(maps.shape[2:]) >= MIN_CELLS
+    assert model(batch()).shape == (2, 7)
+
+
+def test_large_images_keep_every_stage() -> None:
+    small, large = (create("resnet10t", 7, image_size=size).norm.normalized_shape[0] for size in (64, 224))
+    assert (small, large) == (256, 512)
+
+
+def test_another_size_is_resized_and_its_gradient_comes_back() -> None:
+    model = create("mobilenetv3_small_100", 7, image_size=64).eval()
+    images = batch(size=96).requires_grad_()
+    model(images).log_softmax(1)[:, 0].sum().backward()
+    assert images.grad is not None
+    assert float(images.grad.abs().sum()) > 0
+
+
+def test_saved_and_loaded_is_the_same_model(tmp_path: Path) -> None:
+    model = create("resnet10t", DEFAULT_EXPRESSIONS, image_size=32, seed=5).eval()
+    digest = save(model, tmp_path, {"note": "kept"})
+    loaded = load(tmp_path)
+    assert torch.allclose(loaded(batch(size=32)), model(batch(size=32)), atol=1e-6)
+    assert (loaded.sha256, loaded.classes, loaded.card["note"]) == (digest, DEFAULT_EXPRESSIONS, "kept")
+    assert loaded.card["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert not any(parameter.requires_grad for parameter in loaded.module.parameters())
+
+
+def test_the_seed_alone_decides_the_weights() -> None:
+    torch.manual_seed(1)
+    first = create("resnet10t", 7, image_size=32, seed=3).head[1].weight
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    assert torch.equal(first, create("resnet10t", 7, image_size=32, seed=3).head[1].weight)
+    assert torch.equal(state, torch.get_rng_state())
+    assert not torch.equal(first, create("resnet10t", 7, image_size=32, seed=4).head[1].weight)
+
+
+def test_predictions_do_not_depend_on_the_batch(tmp_path: Path) -> None:
+    model = create("resnet10t", DEFAULT_EXPRESSIONS, image_size=32)
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
+    found = predict(model, pixels, batch_size=7)
+    assert np.allclose(found, predict(model, pixels, batch_size=2), atol=1e-5)
+    assert np.allclose(found.sum(1), 1, atol=1e-5)
+    assert predict(model, pixels[:0]).shape == (0, 7)
+    assert model.training  # predicting leaves the model as it was
+    unit = features(model, pixels)
+    assert unit.shape == (7, 128)
+    assert np.allclose(unit.std(1), 1, atol=0.02)
+
+
+def test_a_regressor_gives_intensities() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    found = predict_aus(create("resnet10t", AU_COUNT, image_size=32), pixels)
+    assert found.shape == (3, AU_COUNT)
+    assert (found >= 0).all()
+    assert (found <= 5).all()
+
+
+def test_bad_input_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ClassifierError, match=r"unknown architecture 'resnet10'.*did you mean"):
+        create("resnet10", 7, image_size=64)
+    with pytest.raises(ClassifierError, match="needs images of at least 8 pixels, not 4"):
+        create("resnet10t", 7, image_size=4)
+    with pytest.raises(ClassifierError, match=r"card\.json does not exist"):
+        load(tmp_path)
+    save(create("resnet10t", 7, image_size=32), tmp_path, {})
+    card = json.loads((tmp_path / "card.json").read_text())
+    (tmp_path / "card.json").write_text(json.dumps({**card, "sha256": "0" * 64}))
+    with pytest.raises(ClassifierError, match="its card says 000000000000"):
+        load(tmp_path)
