@@ -49,6 +49,7 @@ assets: $(READY) ## train the embedded weights again (about two hours on two cor
 bench: $(READY) data/faces ## speed of the pipeline's parts
 	@python -m benchmarks
 
-clean: ## remove what can be made again; data, models and runs stay
-	@rm -rf artifacts reports/figures reports/gx reports/report.html .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
+clean: ## remove what the pipeline and the tools made; data, runs and half-trained assets stay
+	@find artifacts -mindepth 1 -maxdepth 1 ! -name assets -exec rm -rf {} + 2>/dev/null || true
+	@rm -rf reports/gx reports/report.html .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

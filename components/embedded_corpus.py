@@ -47,7 +47,8 @@ def write_corpus(
     for number, start in enumerate(tqdm(range(0, len(faces), _SHARD_IMAGES), desc="rendering", unit="shard")):
         chunk = faces[start : start + _SHARD_IMAGES]
         images = [encode_webp(pixels) for pixels in render(chunk, size=size)]
-        described = [_row(face, data, splits[face.identity], start + index) for index, (face, data) in enumerate(zip(chunk, images, strict=True))]
+        pairs = zip(chunk, images, strict=True)
+        described = [_row(face, data, splits[face.identity], index) for index, (face, data) in enumerate(pairs, start)]
         write_shard(work, number, [row["sample_id"] for row in described], images, suffix="webp")
         rows += described
     frame = pd.DataFrame(rows)

@@ -13,7 +13,16 @@ from synfer.faces.renderer import render
 from synfer.faces.sheet import labelled_sheet
 from synfer.files import whole_file
 from synfer.seeding import derive_seed
-from synfer.vocabulary import AU_INDEX, DEFAULT_EXPRESSIONS, SIDED_AUS, au_vector, check_au, check_exclusions, check_expression, exclusion_conflicts
+from synfer.vocabulary import (
+    AU_INDEX,
+    DEFAULT_EXPRESSIONS,
+    SIDED_AUS,
+    au_vector,
+    check_au,
+    check_exclusions,
+    check_expression,
+    exclusion_conflicts,
+)
 
 _SHOWN_PEOPLE = 1_000_000  # far from the identities of the corpus and of the assets
 _SHEET_CELL = 128  # pixels a face on the sheet, about

@@ -51,8 +51,8 @@ _TABLE = (
     Stage("generator", reads=(_REAL, "fer_models"), source="backbone"),
     Stage("feranno", reads=(_REAL, "generator")),
     Stage("synthesis", reads=("generator", "fer_models")),
-    Stage("rectification", reads=(_REAL, "synthesis", "feranno", "fer_models")),
-    Stage("validation", reads=("rectification",)),
+    Stage("rectification", reads=(_REAL, "generator", "synthesis", "feranno", "fer_models")),
+    Stage("validation", reads=("rectification", "synthesis")),
     Stage("classifiers", reads=(_REAL, "synthesis", "rectification", "validation")),
     Stage("evaluation", reads=(_TEST, _REAL, "classifiers", "fer_models", "synthesis", "rectification")),
 )
@@ -62,7 +62,7 @@ STAGES: dict[str, Stage] = {
         *_TABLE,
         Stage("report", reads=tuple(stage.name for stage in _TABLE), whole=True),
         Stage("release", reads=("rectification", "synthesis", "validation"), in_dvc=False),
-        Stage("registration", reads=("evaluation", "classifiers"), in_dvc=False),
+        Stage("registration", reads=("evaluation", "classifiers", "validation"), in_dvc=False),
     )
 }
 """Every stage in the order of the pipeline."""
@@ -78,9 +78,9 @@ def find_stage(name: str) -> Stage:
 def run_stage(name: str, config: Config, workspace: Workspace, *, tags: Mapping[str, str] | None = None) -> Path:
     """Run one stage and put its finished folder in the place of an older one; returns `artifacts/<stage>`.
 
-    The stage works in `artifacts/.<stage>.partial`, which an interrupted call with the same settings and inputs leaves to the next one. What
-    it measures goes to a run of its own in MLflow, a child where a pipeline run is open. Raises StageError before any work if an input is
-    missing.
+    The stage works in `artifacts/.<stage>.partial`, which an interrupted call with the same settings and inputs leaves to the next one.
+    What it measures goes to a run of its own in MLflow, a child where a pipeline run is open. Raises StageError before any work if an
+    input is missing.
     """
     from components import tracking
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ def connect(workspace: Workspace) -> None:
     """Point MLflow to the project's database, making it and the experiment the first time."""
     import mlflow
 
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("alembic", "mlflow.store", "mlflow.tracking"):
         logging.getLogger(name).setLevel(logging.WARNING)
     workspace.mlruns.mkdir(exist_ok=True)
@@ -99,6 +101,7 @@ def log_datasets(workspace: Workspace, folders: Iterable[Path], *, corpus_source
     """
     import mlflow
     from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined] # made at run time
 
     registry_digest = data_md5(workspace.root)
     for folder in folders:
@@ -107,9 +110,9 @@ def log_datasets(workspace: Workspace, folders: Iterable[Path], *, corpus_source
         origin = corpus_source if folder.is_relative_to(workspace.stage("corpus")) else folder
         digest = registry_digest if origin.is_relative_to(workspace.data) else None
         name = folder.relative_to(workspace.root).as_posix() if folder.is_relative_to(workspace.root) else folder.name
-        source = mlflow.data.dataset_source_registry.resolve_dataset_source(str(folder))
-        dataset = MetaDataset(source, name=name, digest=digest or sha256(folder / FILE_NAME)[:_DIGEST_CHARACTERS])
-        mlflow.log_input(dataset, context=folder.name)
+        digest = digest or sha256(folder / FILE_NAME)[:_DIGEST_CHARACTERS]
+        source = LocalArtifactDatasetSource(str(folder))
+        mlflow.log_input(MetaDataset(source, name=name, digest=digest), context=folder.name)  # type: ignore[abstract]
 
 
 def metric_key(key: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import asdict
 from pathlib import Path
 from uuid import UUID
 
@@ -31,9 +32,7 @@ class ProgressBar:
 def show_stage(name: str, folder: Path) -> None:
     """Publish what a stage left for people as artifacts of the current task run."""
     key = name.replace("_", "-")
-    rows = [
-        {"metric": metric, "value": value.value, "low": value.low, "high": value.high, "n": value.n} for metric, value in read_metrics(folder).items()
-    ]
+    rows = [{"metric": metric, **asdict(measured)} for metric, measured in read_metrics(folder).items()]
     create_table_artifact(table=rows, key=f"{key}-metrics", description=f"Metrics of {name}")
     create_markdown_artifact(markdown=stage_page(name, folder), key=key, description=f"Tables and pictures of {name}")
 

@@ -29,11 +29,7 @@ def _worth_a_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> b
 def _stage_task(name: str, *, retries: int = 0) -> Task[..., Path]:
     """The task of one stage: called with the run and the folders it reads, it gives the stage's folder."""
 
-    def stage(run: PipelineRun, **read: Path) -> Path:
-        return run.stage(name)
-
-    return task(
-        stage,
+    @task(
         name=name,
         task_run_name=f"{list(STAGES).index(name) + 1:02d} {name}",
         description=f"components.{name}",
@@ -43,6 +39,10 @@ def _stage_task(name: str, *, retries: int = 0) -> Task[..., Path]:
         retry_delay_seconds=10,
         retry_condition_fn=_worth_a_retry,
     )
+    def stage(run: PipelineRun, **read: Path) -> Path:
+        return run.stage(name)
+
+    return stage
 
 
 corpus = _stage_task("corpus")
@@ -71,17 +71,17 @@ def pipeline(overlays: list[str] | None = None, overrides: list[str] | None = No
     """Corpus to registered model: generate faces, rectify their labels, validate them, train on them, evaluate, release, register."""
     workspace, config = load_project(overlays, overrides)
     run = PipelineRun(workspace, config, start=start, flow_run_id=str(flow_run.get_id()))
-    with pipeline_run(workspace, flow_run.get_name(), parameters=config.model_dump(mode="json"), tags=run.tags):
+    with pipeline_run(workspace, str(flow_run.get_name()), parameters=config.model_dump(mode="json"), tags=run.tags):
         real = corpus(run)
         roles = fer_models(run, corpus=real)
         backbone = generator(run, corpus=real, fer_models=roles)
         annotator = feranno(run, corpus=real, generator=backbone)
         faces = synthesis(run, generator=backbone, fer_models=roles)
-        labels = rectification(run, corpus=real, synthesis=faces, feranno=annotator, fer_models=roles)
-        gate = validation(run, rectification=labels)
+        labels = rectification(run, corpus=real, generator=backbone, synthesis=faces, feranno=annotator, fer_models=roles)
+        gate = validation(run, rectification=labels, synthesis=faces)
         trained = classifiers(run, corpus=real, synthesis=faces, rectification=labels, validation=gate)
         measured = evaluation(run, corpus=real, classifiers=trained, fer_models=roles, synthesis=faces, rectification=labels)
         report(run, evaluation=measured)
         release(run, synthesis=faces, rectification=labels, validation=gate)
-        registration(run, evaluation=measured, classifiers=trained)
+        registration(run, evaluation=measured, classifiers=trained, validation=gate)
     run.finish()

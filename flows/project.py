@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Overlays = Annotated[
     list[str] | None,
-    typer.Option("--config", "-c", metavar="OVERLAY", help="Overlay under configs/ (smoke, ablations/no_aus) or a YAML file; may be repeated."),
+    typer.Option("--config", "-c", metavar="OVERLAY", help="Overlay in configs/ (smoke, ablations/no_aus) or YAML file; may be repeated."),
 ]
 Overrides = Annotated[
     list[str] | None,

@@ -84,10 +84,17 @@ def shard_paths(folder: Path) -> list[Path]:
     return paths
 
 
+def _open_shard(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ImageError(f"{path} is not a readable Parquet shard: {error}") from error
+
+
 def iter_encoded(folder: Path, *, batch_size: int = 256) -> Iterator[tuple[str, bytes]]:
     """Stream (sample_id, encoded bytes) of a dataset folder in shard order; memory does not grow with its size."""
     for path in shard_paths(folder):
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=batch_size, columns=["sample_id", "image"]):
+        for batch in _open_shard(path).iter_batches(batch_size=batch_size, columns=["sample_id", "image"]):
             images = batch.column("image").field("bytes")
             for sample_id, data in zip(batch.column("sample_id").to_pylist(), images.to_pylist(), strict=True):
                 yield sample_id, data

@@ -13,7 +13,7 @@ def assets() -> None:
     synfer assets
     """
     workspace, _ = load_project()
-    from components.assets import train_assets
+    from components.assets.make import train_assets
 
     for folder in train_assets(workspace):
         console().print(str(folder))

@@ -20,7 +20,9 @@ def group() -> None:
 def pipeline(
     config: Overlays = None,
     set_: Overrides = None,
-    start: Annotated[str, typer.Option("--from", metavar="STAGE", help="First stage to run; what the earlier ones left is used.")] = "corpus",
+    start: Annotated[
+        str, typer.Option("--from", metavar="STAGE", help="First stage to run; what the earlier ones left is used.")
+    ] = "corpus",
 ) -> None:
     """Corpus to registered model: every stage in order.
 

@@ -12,7 +12,7 @@ from flows.project import console
 
 def render(
     expressions: Annotated[list[str] | None, typer.Argument(help="Expressions, one a row; all seven by default.")] = None,
-    au: Annotated[list[str] | None, typer.Option(metavar="AU=INTENSITY", help="An AU that every face shows, 0..5; may be repeated.")] = None,
+    au: Annotated[list[str] | None, typer.Option(metavar="AU=INTENSITY", help="An AU of every face, 0..5; may be repeated.")] = None,
     n: Annotated[int, typer.Option("-n", min=1, max=64, help="Faces a row.")] = 8,
     size: Annotated[int, typer.Option(min=32, max=256, help="Side of a face in pixels.")] = 96,
     seed: Annotated[int, typer.Option(help="Other people, other scenes.")] = 0,

@@ -1,0 +1,46 @@
+"""The model card: what a version is, how it was measured, how to call it; MLflow shows it as the version's description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from components.record import Metric
+
+_HEADLINES = {
+    "accuracy": "Accuracy (WAR)",
+    "uar": "Mean class recall (UAR)",
+    "macro_f1": "Macro F1",
+    "nll": "Negative log-likelihood",
+    "ece": "Calibration error (ECE)",
+}
+
+
+def model_card(
+    *, training_set: str, architecture: str, classes: tuple[str, ...], metrics: Mapping[str, Metric], lineage: Mapping[str, str]
+) -> str:
+    """Markdown card of a classifier; `metrics` are those of its training set, without prefix, measured on real test faces."""
+    recalls = {key.removeprefix("recall/"): metric for key, metric in metrics.items() if key.startswith("recall/")}
+    rows = [(title, metrics[key]) for key, title in _HEADLINES.items() if key in metrics]
+    rows += [(f"Recall of {name}", metric) for name, metric in recalls.items()]
+    return "\n".join(
+        [
+            f"# Facial expressions, {architecture}, trained on {training_set}",
+            "",
+            f"Classes: {', '.join(classes)}. Measured on the real test split, whose people and faces no training stage received.",
+            "",
+            "| metric | value | interval | faces |",
+            "| --- | --- | --- | --- |",
+            *(f"| {title} | {metric.value:.3f} | {_interval(metric)} | {metric.n or ''} |" for title, metric in rows),
+            "",
+            "Input: `image`, uint8 (N, H, W, 3) of any size, or a DataFrame whose column `image` holds PNG, JPEG or WebP bytes. "
+            "Output: probabilities, one column a class.",
+            "",
+            "Lineage: " + ", ".join(f"{name} `{value}`" for name, value in lineage.items()) + ".",
+            "",
+            "Not for decisions about people: an expression is not an emotion, and the groups that the data leaves out are not measured.",
+        ]
+    )
+
+
+def _interval(metric: Metric) -> str:
+    return "" if metric.low is None or metric.high is None else f"{metric.low:.3f} to {metric.high:.3f}"

@@ -1,0 +1,46 @@
+"""The set-up: exact versions in the lock file, ranges in pyproject.toml, one target a job."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+TARGETS = ("assets", "bench", "check", "clean", "demo", "repro", "setup", "test", "ui")
+
+
+def locked(root: Path) -> dict[str, str]:
+    lines = (root / "requirements.lock").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    strange = [pin for pin in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", pin)]
+    assert strange == [], "a lock line is NAME==VERSION: no host, no path, no local build tag"
+    return {canonicalize_name(name): version for name, version in (pin.split("==") for pin in pins)}
+
+
+def test_lock_fulfils_every_range_of_the_project(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    pins = locked(root)
+    for text in (*project["dependencies"], *project["optional-dependencies"]["dev"]):
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
+
+
+def test_lock_keeps_the_pins_that_prefect_needs(root: Path) -> None:
+    pins = locked(root)
+    assert Requirement("x<0.151").specifier.contains(pins["fastapi"])
+    assert pins["sqlalchemy"].startswith("2.0.")
+
+
+def test_make_lists_its_targets(root: Path) -> None:
+    done = subprocess.run(["make", "help"], cwd=root, capture_output=True, text=True, check=True)
+    assert sorted(line.split()[0] for line in done.stdout.splitlines()) == sorted([*TARGETS, "help"])
+
+
+def test_ci_runs_checks_and_tests(root: Path) -> None:
+    script = root / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    assert [line for line in script.read_text().splitlines() if line.startswith("make")] == ["make check", "make test"]
