@@ -129,17 +129,15 @@ def _realism(judged: Judged, judge: Classifier, faces: RealFaces, settings: Boot
 
 
 def _sheet(judged: Judged, faces: RealFaces, classes: Sequence[str], record: Record) -> None:
-    """Real faces on the left, generated ones on the right, one row a class."""
-    rows, titles = [], []
+    """Real faces on the left, generated ones on the right, one row a class; as many a class as the rarest has."""
+    counts = [np.bincount(labels, minlength=len(classes)) for labels in (faces.truth, judged.intent)]
+    shown = min(_SHEET_FACES, int(np.min(counts)))
+    if not shown:
+        return  # a class without a face has no row to show
     gap = np.full((1, *faces.images.shape[1:]), 255, np.uint8)
-    for index, name in enumerate(classes):
-        real = faces.images[faces.truth == index][:_SHEET_FACES]
-        made = judged.images[judged.intent == index][:_SHEET_FACES]
-        if len(real) == len(made) == _SHEET_FACES:
-            rows.append(np.concatenate([real, gap, made]))
-            titles.append(name)
-    if not rows:
-        return  # too few faces of any class for a row
-    sheet = labelled_sheet(np.concatenate(rows), columns=2 * _SHEET_FACES + 1, row_titles=titles)
+    cells = []
+    for index in range(len(classes)):
+        cells += [faces.images[faces.truth == index][:shown], gap, judged.images[judged.intent == index][:shown]]
+    sheet = labelled_sheet(np.concatenate(cells), columns=2 * shown + 1, row_titles=classes)
     text = "Left: real test faces of the class. Right: the first generated faces of which it was asked, none picked by hand."
     record.figure("real_beside_generated", sheet, title="Real beside generated", caption=text)

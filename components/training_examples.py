@@ -49,6 +49,6 @@ def rectified_targets(rows: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
 
 def _shares(over_expressions: np.ndarray, labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     """Rows (N, len(EXPRESSIONS)) as probabilities over the classes alone."""
-    wanted = over_expressions[:, [EXPRESSIONS.index(name) for name in classes]].astype(np.float64)
+    wanted = over_expressions.reshape(-1, len(EXPRESSIONS))[:, [EXPRESSIONS.index(name) for name in classes]].astype(np.float64)
     total = wanted.sum(axis=1, keepdims=True)
     return np.where(total > 0, wanted / np.maximum(total, 1e-12), one_hot(labels, classes)).astype(np.float32)
