@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import synfer.torchvision_shim  # noqa: F401 - mends torchvision before timm imports it
 
-# isort: split
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Every metric against scikit-learn or torchmetrics, and against what must hold for any metric."""
 
+import synfer.torchvision_shim  # noqa: F401  torchmetrics imports torchvision
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-import synfer.torchvision_shim  # noqa: F401  torchmetrics imports torchvision
 from synfer.metrics.classification import (
     ACCURACY,
     ECE,

@@ -1,10 +1,11 @@
 """KID and precision/recall against torchmetrics and a loop, and on distributions whose answer is known."""
 
+import synfer.torchvision_shim  # noqa: F401  torchmetrics imports torchvision
+
 import numpy as np
 import pytest
 import torch
 
-import synfer.torchvision_shim  # noqa: F401  torchmetrics imports torchvision
 from synfer.metrics.image import FeatureError, kid, kid_floor, precision, recall, within_manifold
 
 
