@@ -1,0 +1,121 @@
+"""tiny-sd's generator: U-Net, text encoder and AU adapter trained together from scratch on latents of procedural faces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from components.assets.renders import Renders
+from synfer.captions import caption, vocabulary_corpus
+from synfer.classifiers.examples import class_indices, to_tensor
+from synfer.classifiers.models import Network
+from synfer.classifiers.predict import predict
+from synfer.diffusion.autoencoder import batch_rows, face_weight
+from synfer.diffusion.backbone import Backbone
+from synfer.diffusion.denoiser import Dropout, denoising_loss
+from synfer.diffusion.sampling import Conditions, decode, sample_latents
+from synfer.diffusion.tiny_sd import grammar_tokenizer, tiny_backbone
+from synfer.diffusion.training import Schedule, Training
+from synfer.faces.expression import draw_aus
+from synfer.faces.identity import draw_identity
+from synfer.faces.sheet import labelled_sheet
+from synfer.files import whole_file
+from synfer.seeding import derive_seed
+from synfer.vocabulary import DEFAULT_EXPRESSIONS
+
+
+@dataclass(frozen=True)
+class LatentFaces:
+    """A training set of the generator: latents float16 (N, C, h, w), token ids (N, L), AU intensities (N, AU_COUNT)."""
+
+    latents: Tensor
+    token_ids: Tensor
+    aus: Tensor
+
+
+def untrained_generator(vae: nn.Module, *, seed: int) -> Backbone:
+    """tiny-sd around a trained autoencoder, with fresh weights drawn from `seed` and a tokenizer of the caption grammar."""
+    torch.manual_seed(seed)
+    return tiny_backbone(vae, grammar_tokenizer(vocabulary_corpus()))
+
+
+@torch.no_grad()
+def encode_faces(backbone: Backbone, faces: Renders, path: Path) -> LatentFaces:
+    """Latents of every render, computed once and kept at `path`."""
+    if not path.is_file():
+        starts = tqdm(range(0, len(faces), 128), desc="encode", unit_scale=128, unit="face")
+        parts = [backbone.encode(to_tensor(faces.images[start : start + 128])).half().numpy() for start in starts]
+        with whole_file(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, np.concatenate(parts))
+    token_ids = backbone.tokenize(list(faces.captions))
+    return LatentFaces(torch.from_numpy(np.load(path)), token_ids, torch.from_numpy(faces.aus))
+
+
+def train_generator(
+    backbone: Backbone,
+    data: LatentFaces,
+    *,
+    schedule: Schedule,
+    batch_size: int,
+    dropout: Dropout,
+    checkpoint: Path,
+    seed: int,
+    on_checkpoint: Callable[[int], None],
+) -> None:
+    """Train to the end of the schedule, resuming from `checkpoint`; leaves the averaged weights in `backbone`.
+
+    `on_checkpoint` is called with the averaged weights in place.
+    """
+    backbone.unet.requires_grad_(True).train()
+    backbone.text_encoder.requires_grad_(True).train()
+    training = Training([backbone.unet, backbone.text_encoder], schedule, checkpoint=checkpoint)
+    weight = face_weight(data.latents.shape[-1], emphasis=1.5)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        rows = batch_rows(len(data.latents), batch_size=batch_size, step=step, seed=seed)
+        generator = torch.Generator().manual_seed(derive_seed("denoise", seed, step))
+        parts = (data.latents[rows].float(), data.token_ids[rows], data.aus[rows].clone())
+        return denoising_loss(backbone, *parts, generator=generator, dropout=dropout, weight=weight), {}
+
+    def show(step: int, _: dict[str, float]) -> None:
+        if step % schedule.save_every == 0:
+            backbone.eval()
+            with training.averaged():
+                on_checkpoint(step)
+            backbone.unet.train()
+            backbone.text_encoder.train()
+
+    training.run(loss, title="generator", on_step=show)
+    training.ema.copy_to(training.parameters)
+    backbone.eval()
+
+
+def watch(backbone: Backbone, monitor: Network, *, folder: Path, images: int, seed: int) -> float:
+    """Draw faces of every expression, write their sheet, and return the share on which `monitor` agrees with the intent.
+
+    The monitor is a network of the generator's own side; the judge sees nothing before the final measurement.
+    """
+    expressions = [DEFAULT_EXPRESSIONS[index % len(DEFAULT_EXPRESSIONS)] for index in range(images)]
+    conditions = probe_conditions(expressions, seed=seed)
+    pixels = decode(backbone, sample_latents(backbone, conditions))
+    truth = class_indices(expressions, DEFAULT_EXPRESSIONS)
+    by_row = np.argsort(truth, kind="stable")[: 7 * (images // 7)]
+    sheet = labelled_sheet(pixels[by_row], columns=images // 7, row_titles=list(DEFAULT_EXPRESSIONS), scale=2)
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet.save(folder / "latest.png")
+    return float((predict(monitor, pixels).argmax(1) == truth).mean())
+
+
+def probe_conditions(expressions: list[str], *, seed: int) -> Conditions:
+    """Captions, AUs and seeds of people that no corpus holds, one a wanted expression."""
+    rngs = [np.random.default_rng(derive_seed("probe", seed, index)) for index in range(len(expressions))]
+    aus = np.stack([draw_aus(expression, rng) for expression, rng in zip(expressions, rngs, strict=True)])
+    people = [draw_identity(10**6 + derive_seed("person", seed, index) % 10**6).attributes for index in range(len(expressions))]
+    captions = [caption(expression, attributes=person, aus=row) for expression, person, row in zip(expressions, people, aus, strict=True)]
+    return Conditions(captions, aus, [derive_seed("probe noise", seed, index) for index in range(len(expressions))])

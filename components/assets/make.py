@@ -1,0 +1,78 @@
+"""All embedded weights from scratch, each step resumable: FER models, autoencoder, generator. `make assets` calls this."""
+
+from __future__ import annotations
+
+import synfer.torchvision_shim  # noqa: F401
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+
+from components.assets.autoencoder import train_autoencoder
+from components.assets.card import measure, write_card
+from components.assets.fer import make_fer_models
+from components.assets.generator import encode_faces, train_generator, untrained_generator, watch
+from components.assets.renders import GENERATOR, Range, Renders, renders
+from components.workspace import Workspace
+from synfer.classifiers.models import Network, load
+from synfer.diffusion.backbone import Backbone, save_backbone
+from synfer.diffusion.denoiser import Dropout
+from synfer.diffusion.training import Schedule
+from synfer.files import replace_folder
+
+SEED = 0
+FER_IMAGES, FER_EPOCHS = 3_500, 8
+GENERATOR_FACES = Range(14_000, GENERATOR, SEED, independent=0.35)
+AUTOENCODER = Schedule(steps=1_500, learning_rate=1.5e-3, warmup=60, ema_decay=0.995, save_every=100)
+DENOISER = Schedule(steps=4_000, learning_rate=8e-4, warmup=150, ema_decay=0.998, save_every=250)
+DENOISER_BATCH = 64
+_WATCHED = 140
+
+
+def train_assets(workspace: Workspace) -> Iterator[Path]:
+    """Train everything that is missing, on a GPU where there is one; yields each finished folder."""
+    work, assets = workspace.artifacts / "assets", workspace.root / "assets"
+    make_fer_models(work, assets / "fer", images=FER_IMAGES, epochs=FER_EPOCHS, seed=SEED)
+    yield assets / "fer"
+    yield make_tiny_sd(work, assets)
+
+
+def make_tiny_sd(work: Path, assets: Path) -> Path:
+    """Train tiny-sd into `assets/tiny-sd`, from the checkpoints under `work` if there are any."""
+    faces = renders(work / "renders" / "generator", GENERATOR_FACES)
+    guide = load(assets / "fer" / "guide").module
+    backbone = untrained_generator(_autoencoder(work, faces, guide), seed=SEED)
+    backbone.vae.requires_grad_(False)
+    _train(backbone, faces, guide, work)
+    temporary = work / ".tiny-sd.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    save_backbone(backbone.requires_grad_(False), temporary, dtype=torch.float16)
+    write_card(
+        temporary, measure(temporary, assets / "fer"), faces=GENERATOR_FACES, schedules={"autoencoder": AUTOENCODER, "denoiser": DENOISER}
+    )
+    return replace_folder(temporary, assets / "tiny-sd")
+
+
+def _autoencoder(work: Path, faces: Renders, guide: Network) -> AutoencoderKL:
+    folder = work / "vae"
+    if not folder.is_dir():
+        vae = train_autoencoder(faces, guide, schedule=AUTOENCODER, checkpoint=work / "vae-checkpoint", seed=SEED, sheets=work / "sheets")
+        temporary = work / ".vae.tmp"
+        vae.save_pretrained(temporary)
+        replace_folder(temporary, folder)
+    return AutoencoderKL.from_pretrained(folder)
+
+
+def _train(backbone: Backbone, faces: Renders, guide: Network, work: Path) -> None:
+    def look(step: int) -> None:
+        agreement = watch(backbone, guide, folder=work / "sheets" / f"generator-{step:05d}", images=_WATCHED, seed=SEED)
+        print(f"\nstep {step}: the guide agrees with {agreement:.2f} of {_WATCHED} faces", flush=True)
+
+    data = encode_faces(backbone, faces, work / "latents.npy")
+    train_generator(
+        backbone, data, schedule=DENOISER, batch_size=DENOISER_BATCH, dropout=Dropout(), checkpoint=work / "generator-checkpoint",
+        seed=SEED, on_checkpoint=look,
+    )  # fmt: skip

@@ -1,0 +1,50 @@
+"""The plan of a synthetic dataset: who shows which expression with which AUs, drawn from a prior and never from test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from synfer.captions import caption
+from synfer.faces.expression import draw_aus
+from synfer.seeding import derive_seed
+from synfer.vocabulary import ATTRIBUTES
+
+
+def plan_faces(count: int, *, expressions: Sequence[str], seed: int) -> pd.DataFrame:
+    """One row a face to draw: sample_id, expression, caption, aus, seed and attr_*; expressions in turn, so any prefix is balanced.
+
+    Row i depends on (seed, i) alone: a longer plan begins with the shorter one.
+    """
+    return pd.DataFrame([_plan_face(index, expressions[index % len(expressions)], seed) for index in range(count)])
+
+
+def _plan_face(index: int, expression: str, seed: int) -> dict[str, object]:
+    sample_seed = derive_seed("synthesis", seed, index)
+    rng = np.random.default_rng(sample_seed)
+    attributes = draw_attributes(rng)
+    aus = draw_aus(expression, rng)
+    return {
+        "sample_id": f"synthetic-{seed}-{index:06d}",
+        "split": "train",
+        "identity": "",
+        "expression": expression,
+        "caption": caption(expression, attributes=attributes, aus=aus),
+        "aus": aus,
+        "seed": sample_seed,
+        **{f"attr_{name}": value for name, value in attributes.items()},
+    }
+
+
+def draw_attributes(rng: np.random.Generator) -> dict[str, str]:
+    """Attributes of a person, uniform over the vocabulary but for what would look like a mistake: bearded or bald women."""
+    drawn = {name: str(rng.choice(values)) for name, values in ATTRIBUTES.items()}
+    if drawn["sex"] == "woman":
+        drawn["facial_hair"] = "none"
+        if drawn["hair_style"] == "bald":
+            drawn["hair_style"] = "short"
+    if drawn["age"] == "elderly" and rng.random() < 0.7:
+        drawn["hair_color"] = "grey"
+    return drawn

@@ -1,0 +1,107 @@
+"""Stage synthesis: draw the planned faces with the generator, steered by the guide, shard by shard.
+
+A finished shard is not drawn again after a kill, and a face depends on its own seed alone, so a resumed run leaves what a whole one would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from components.device import torch_device
+from components.plan import plan_faces
+from components.record import Record
+from synfer.classifiers.examples import class_indices
+from synfer.classifiers.models import Classifier, load
+from synfer.config import Common
+from synfer.config import Synthesis as Section
+from synfer.diffusion.backbone import Backbone, load_backbone
+from synfer.diffusion.guidance import SemanticGuidance, through_decoder
+from synfer.diffusion.sampling import Conditions, decode, sample_latents
+from synfer.faces.sheet import labelled_sheet
+from synfer.images import encode_png, iter_encoded, load_images, shard_path, write_shard
+from synfer.manifest import stack, write_manifest
+
+_SHEET_COLUMNS = 10
+
+
+def run(section: Section, common: Common, *, generator: Path, fer_models: Path, out: Path) -> None:
+    """Write a dataset folder of `section.images` generated faces with the manifest of their intents."""
+    device = torch_device(common.device)
+    backbone = load_backbone(generator / "backbone", device=device).requires_grad_(False)
+    guide = load(fer_models / "guide", device=device)
+    plan = plan_faces(section.images, expressions=common.expressions, seed=common.seed)
+    shards = [plan.iloc[start : start + section.shard_images] for start in range(0, len(plan), section.shard_images)]
+    with tqdm(total=len(plan), desc="synthesis", unit="face") as bar:
+        for number, rows in enumerate(shards):
+            if not shard_path(out, number).is_file():
+                _draw_shard(section, backbone, guide, rows, out=out, number=number, bar=bar)
+            else:
+                bar.update(len(rows))
+    hashes = {sample_id: hashlib.sha256(data).hexdigest() for sample_id, data in iter_encoded(out)}
+    plan["sha256"] = plan["sample_id"].map(hashes)
+    write_manifest(plan, out)
+    _record(plan, common, out)
+
+
+def _draw_shard(
+    section: Section, backbone: Backbone, guide: Classifier, rows: pd.DataFrame, *, out: Path, number: int, bar: tqdm[None]
+) -> None:
+    images: list[bytes] = []
+    for start in range(0, len(rows), section.batch_size):
+        batch = rows.iloc[start : start + section.batch_size]
+        pixels = draw_faces(section, backbone, guide, batch)
+        images += [encode_png(image, generator=backbone.name) for image in pixels]
+        bar.update(len(batch))
+    write_shard(out, number, rows["sample_id"].tolist(), images)
+
+
+def draw_faces(section: Section, backbone: Backbone, guide: Classifier | None, rows: pd.DataFrame) -> np.ndarray:
+    """Faces uint8 (N, H, W, 3) of the planned `rows`; without a guide, or where a row has no expression, nothing is steered."""
+    conditions = Conditions(rows["caption"].tolist(), stack(rows, "aus"), rows["seed"].tolist())
+    semantic, targets = None, torch.empty(0, dtype=torch.long)
+    if guide is not None and section.semantic_guidance > 0:
+        semantic = guidance(section, backbone, guide)
+        targets = torch.from_numpy(class_indices(rows["expression"].tolist(), guide.classes)).to(backbone.device)
+    latents = sample_latents(
+        backbone,
+        conditions,
+        num_inference_steps=section.num_inference_steps,
+        guidance_scale=section.guidance_scale,
+        au_guidance_scale=section.au_guidance_scale,
+        semantic=semantic,
+        targets=targets,
+    )
+    return decode(backbone, latents)
+
+
+def guidance(section: Section, backbone: Backbone, guide: Classifier) -> SemanticGuidance:
+    """Semantic guidance as configured, with a pixel classifier behind the decoder."""
+    return SemanticGuidance(
+        classify=through_decoder(backbone, guide),
+        strength=section.semantic_guidance,
+        window=section.guidance_window,
+        every=section.guidance_every,
+        confidence=section.guidance_confidence,
+    )
+
+
+def _record(plan: pd.DataFrame, common: Common, out: Path) -> None:
+    record = Record(out)
+    record.metric("synthesis/images", len(plan), n=len(plan))
+    shown = pd.concat([plan[plan["expression"] == name].head(_SHEET_COLUMNS) for name in common.expressions])
+    images = load_images(out, shown["sample_id"].tolist(), size=common.image_size)
+    columns = min(_SHEET_COLUMNS, len(plan) // len(common.expressions))
+    if columns == _SHEET_COLUMNS:
+        sheet = labelled_sheet(images, columns=columns, row_titles=common.expressions)
+    else:  # fewer faces than a full sheet: titles above each image, because rows may be uneven
+        sheet = labelled_sheet(images, columns=_SHEET_COLUMNS, titles=shown["expression"].tolist())
+    record.figure("faces", sheet, title="Generated faces", caption="The first faces of every asked expression, unselected.")
+    counts = plan["expression"].value_counts().reindex(common.expressions, fill_value=0)
+    record.table("Asked expressions", pd.DataFrame({"expression": counts.index, "images": counts.to_numpy()}))
+    record.save()

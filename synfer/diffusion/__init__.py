@@ -1,0 +1,1 @@
+"""Latent diffusion of faces: backbone, AU adapter, training, sampling, semantic guidance, features."""

@@ -1,0 +1,36 @@
+"""Sampling: a face depends on its own seed alone, equal scales save a forward and change nothing."""
+
+import numpy as np
+import pytest
+import torch
+
+from synfer.diffusion.sampling import Conditions, decode, sample_latents
+from synfer.vocabulary import AU_COUNT
+
+
+def conditions(seeds):
+    captions = [f"{word} expression" for word in ("happy", "sad", "angry", "neutral")][: len(seeds)]
+    return Conditions(captions, np.zeros((len(seeds), AU_COUNT), np.float32), seeds)
+
+
+def test_a_face_is_the_same_alone_and_in_a_batch(backbone):
+    together = sample_latents(backbone, conditions([5, 6, 7]), num_inference_steps=4)
+    alone = sample_latents(backbone, conditions([5]), num_inference_steps=4)
+    torch.testing.assert_close(together[:1], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_two_forwards_at_equal_scales_are_the_three_forwards_in_the_limit(backbone):
+    equal = sample_latents(backbone, conditions([1, 2]), num_inference_steps=3, guidance_scale=2.0, au_guidance_scale=2.0)
+    almost = sample_latents(backbone, conditions([1, 2]), num_inference_steps=3, guidance_scale=2.0, au_guidance_scale=2.0 + 1e-6)
+    torch.testing.assert_close(equal, almost, atol=1e-3, rtol=1e-3)
+
+
+def test_decoded_images_are_bytes_of_the_backbones_size(backbone):
+    images = decode(backbone, sample_latents(backbone, conditions([1, 2, 3]), num_inference_steps=2), batch_size=2)
+    assert images.shape == (3, 32, 32, 3)
+    assert images.dtype == np.uint8
+
+
+def test_conditions_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="1 captions, 2 AU vectors and 2 seeds"):
+        Conditions(["a"], np.zeros((2, AU_COUNT)), [1, 2])
