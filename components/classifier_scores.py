@@ -26,6 +26,7 @@ BASELINE = "real"
 TITLES = {"accuracy": "accuracy (WAR)", "uar": "UAR", "macro_f1": "macro-F1", "nll": "NLL", "ece": "ECE"}
 _SHARES = ("accuracy", "uar", "macro_f1")
 _MISTAKES, _SHEET_COLUMNS, _LETTERS = 24, 8, 5
+_CELL = 128  # pixels a picture needs to fit its title
 Predictions = Mapping[str, np.ndarray]
 
 
@@ -166,6 +167,7 @@ def _mistakes(predictions: Predictions, faces: RealFaces, classes: Sequence[str]
     if not len(worst):
         return  # nothing was misclassified
     titles = [f"{classes[faces.truth[row]][:_LETTERS]} > {classes[guess[row]][:_LETTERS]}" for row in worst]
-    sheet = labelled_sheet(faces.images[worst], columns=_SHEET_COLUMNS, titles=titles)
+    scale = max(2, _CELL // faces.images.shape[1])
+    sheet = labelled_sheet(faces.images[worst], columns=_SHEET_COLUMNS, titles=titles, scale=scale)
     text = f"Of {len(wrong)} mistakes of the classifier trained on {name}, those it is surest of; titles are truth > prediction."
     record.figure("misclassified", sheet, title="Misclassified test faces", caption=text)

@@ -137,7 +137,12 @@ def _sheet(judged: Judged, faces: RealFaces, classes: Sequence[str], record: Rec
     gap = np.full((1, *faces.images.shape[1:]), 255, np.uint8)
     cells = []
     for index in range(len(classes)):
-        cells += [faces.images[faces.truth == index][:shown], gap, judged.images[judged.intent == index][:shown]]
+        cells += [_spread(faces.images[faces.truth == index], shown), gap, _spread(judged.images[judged.intent == index], shown)]
     sheet = labelled_sheet(np.concatenate(cells), columns=2 * shown + 1, row_titles=classes)
-    text = "Left: real test faces of the class. Right: the first generated faces of which it was asked, none picked by hand."
+    text = "Left: real test faces of the class. Right: generated faces of which it was asked; every n-th one, none picked by hand."
     record.figure("real_beside_generated", sheet, title="Real beside generated", caption=text)
+
+
+def _spread(images: np.ndarray, count: int) -> np.ndarray:
+    """`count` images at even distances, so that one person's row does not fill the sheet."""
+    return images[np.linspace(0, len(images) - 1, count).round().astype(int)]

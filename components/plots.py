@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from synfer.metrics.bootstrap import Interval
 
@@ -35,8 +36,8 @@ def confusion_matrices(
     panels: Mapping[str, np.ndarray], classes: Sequence[str], *, rows: str = "truth", columns: str = "prediction"
 ) -> Figure:
     """Counts (K, K) by title; a cell shows its share of the row in per cent, and its colour too."""
-    side = 1.1 + 0.5 * len(classes)
-    with _panels(len(panels), width=side + 0.3, height=side, share_y=True) as (figure, axes):
+    width, height = 0.7 + 0.46 * len(classes), 1.5 + 0.46 * len(classes)
+    with _panels(len(panels), width=width, height=height, share_y=True) as (figure, axes):
         for axis, (title, counts) in zip(axes, panels.items(), strict=True):
             shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
             axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -65,7 +66,7 @@ def reliability_diagrams(panels: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def interval_bars(series: Mapping[str, Mapping[str, Interval]], *, ylabel: str, ylim: tuple[float, float] | None = (0.0, 1.0)) -> Figure:
+def interval_bars(series: Mapping[str, Mapping[str, Interval]], *, ylabel: str, ylim: tuple[float, float] | None = (0.0, 1.1)) -> Figure:
     """Bars with their intervals: one colour a series, one group a category; every series has the same categories."""
     categories = list(next(iter(series.values())))
     width = 0.8 / len(series)
@@ -73,10 +74,10 @@ def interval_bars(series: Mapping[str, Mapping[str, Interval]], *, ylabel: str, 
         for index, (name, values) in enumerate(series.items()):
             at = np.arange(len(categories)) + (index - (len(series) - 1) / 2) * width
             heights, errors = _heights([values[category] for category in categories])
-            bars = axis.bar(at, heights, 0.92 * width, color=PALETTE[index], label=name)
+            axis.bar(at, heights, 0.92 * width, color=PALETTE[index], label=name)
             axis.errorbar(at, heights, yerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
-            if len(categories) * len(series) <= 24:
-                axis.bar_label(bars, [f"{height:.2f}" for height in heights], padding=9, fontsize=8)
+            for x, height, above in zip(at, heights, errors[1], strict=True):
+                axis.annotate(f"{height:.2f}", (x, height + above), (0, 3), textcoords="offset points", ha="center", fontsize=8)
         axis.set_xticks(range(len(categories)), categories)
         axis.set(ylabel=ylabel, ylim=ylim)
         axis.grid(visible=False, axis="x")
@@ -105,6 +106,8 @@ def training_curves(
             right.scatter(epochs[scores.argmax()], scores.max(), 30, color=color, zorder=3)
         left.set(title="training loss", xlabel="epoch")
         right.set(title=score_label, xlabel="epoch", ylim=(0, 1))
+        for axis in (left, right):
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside upper center", ncols=len(histories))
     return figure
 
@@ -131,7 +134,7 @@ def ranked_bars(values: Mapping[str, float], *, xlabel: str) -> Figure:
         bars = axis.barh(range(len(values)), list(values.values()), color=PALETTE[0])
         axis.bar_label(bars, fontsize=8, fmt="{:.2f}", padding=2)
         axis.set_yticks(range(len(values)), list(values))
-        axis.invert_yaxis()
+        axis.set_ylim(len(values) - 0.4, -0.6)  # the first on top
         axis.set(xlabel=xlabel)
         axis.grid(visible=False, axis="y")
     return figure
