@@ -19,6 +19,7 @@ HEADER = """\
 """
 _COMMAND = "PATH=.venv/bin:$PATH python -m flows.cli run {name}"  # the project's environment, activated or not
 _SILENT = {"synfer.config", "components.tracking"}  # values are tracked as params, logging changes no result
+_READS = {"components.templating": "components/templates"}  # what a module reads beside its imports
 _PLOTTED = ("synthesis", "rectification", "evaluation")
 
 
@@ -41,7 +42,8 @@ def code_of(stage: Stage) -> list[str]:
     for module in _SILENT:
         graph.remove_module(module)
     modules = {stage.module, *graph.find_upstream_modules(stage.module)}
-    return sorted({_path(module, is_package=bool(graph.find_children(module))) for module in modules} - {"synfer", "components"})
+    paths = {_path(module, is_package=bool(graph.find_children(module))) for module in modules} - {"synfer", "components"}
+    return sorted(paths | {data for module, data in _READS.items() if module in modules})
 
 
 def _path(module: str, *, is_package: bool) -> str:

@@ -35,7 +35,7 @@ def connect(workspace: Workspace) -> None:
     import mlflow
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for name in ("alembic", "mlflow.store", "mlflow.tracking"):
+    for name in ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.pyfunc"):
         logging.getLogger(name).setLevel(logging.WARNING)
     workspace.mlruns.mkdir(exist_ok=True)
     mlflow.set_tracking_uri(store_uri(workspace))

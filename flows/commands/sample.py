@@ -31,10 +31,11 @@ def sample(
     synfer sample anger --caption "an elderly man with a beard, angry expression" --out samples/anger
     """
     workspace, settings = load_project(config, set_)
-    from components.sampling import sample_faces
-    from synfer.vocabulary import parse_aus
+    from synfer.vocabulary import check_expression, parse_aus
 
-    sheet = sample_faces(
-        settings, workspace, expression=expression, aus=parse_aus(",".join(au or ())), caption=caption, seed=seed, n=n, out=out
-    )
+    check_expression(expression)  # told before the seconds that torch takes to import
+    aus = parse_aus(",".join(au or ()))
+    from components.sampling import sample_faces
+
+    sheet = sample_faces(settings, workspace, expression=expression, aus=aus, caption=caption, seed=seed, n=n, out=out)
     console().print(str(sheet))

@@ -1,0 +1,131 @@
+"""The command line: help with examples at once, results where promised, one clear line for every expected error."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.embedded_corpus import write_corpus
+from components.stages import STAGES
+from components.workspace import Workspace
+from flows.cli import main
+from synfer.config import Config
+
+COMMANDS = (("run",), ("flow", "pipeline"), ("render",), ("sample",), ("params",), ("corpus",), ("assets",), ("ui",))
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command run in this process."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    return int(ended.value.code or 0), out, err
+
+
+def test_help_answers_in_under_a_second(root: Path) -> None:
+    """Processor time, which a busy machine does not stretch."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-m", "flows.cli", "--help"], cwd=root, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+    assert all(command[0] in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_shows_examples(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
+    status, out, _ = call(capsys, *command, "--help")
+    assert status == 0
+    assert "Examples" in out
+    assert f"synfer {' '.join(command)}" in out
+
+
+def test_help_of_run_names_every_stage(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    _, out, _ = call(capsys, "run", "--help")
+    assert [name for name in STAGES if name not in out] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["run", "syntesis"], 2, "unknown stage 'syntesis' (did you mean 'synthesis'?); known: corpus, "),
+        (["run", "corpus", "-c", "smok"], 2, "unknown overlay 'smok' (did you mean 'smoke'?); known: "),
+        (["run", "corpus", "--set", "synthesis.image=3"], 2, "unknown key 'synthesis.image' (did you mean 'synthesis.images'?)"),
+        (["run", "corpus", "--set", "synthesis.images=0"], 2, "synthesis.images = 0: "),
+        (["run", "corpus"], 2, "corpus.source: the folder data/faces does not exist; bring it with: dvc pull data.dvc"),
+        (["run", "classifiers"], 2, "needs artifacts/corpus/development, which does not exist; make it with: synfer run corpus"),
+        (["flow", "pipeline", "--from", "nowhere"], 2, "unknown stage 'nowhere'"),
+        (["flow", "pipeline", "--set", "corpus.train=-1"], 2, "corpus.train = -1: "),
+        (["params", "corpsu"], 2, "unknown section 'corpsu' (did you mean 'corpus'?)"),
+        (["render", "joy"], 2, "unknown expression 'joy'; known: neutral, happiness"),
+        (["render", "--au", "99=1"], 2, "unknown action unit '99'"),
+        (["render", "--au", "12=7"], 2, "intensity in '12=7' must lie in 0..5"),
+        (["render", "--au", "12"], 2, "cannot read '12' as AU=INTENSITY"),
+        (["render", "--au", "18=3", "--au", "20=3"], 2, "AU 18 (lip pucker) and AU 20 (lip stretcher) exclude each other"),
+        (["sample", "joy"], 2, "unknown expression 'joy'"),
+        (["sample", "happiness", "--au", "12=9"], 2, "intensity in '12=9' must lie in 0..5"),
+        (["sample", "happiness"], 1, "assets/tiny-sd"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    in_workspace: Workspace, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, told: str
+) -> None:
+    before = sorted(in_workspace.root.rglob("*"))
+    found, _, err = call(capsys, *arguments)
+    (line,) = err.splitlines()
+    assert line.startswith("synfer: ")
+    assert told in line
+    assert found == status
+    assert sorted(in_workspace.root.rglob("*")) == before
+
+
+def test_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(capsys, "params")
+    assert status == 1
+    assert "no params.yaml in" in err
+
+
+def test_damaged_corpus_is_named_and_no_result_is_left(
+    tracked_workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_corpus(tracked_workspace.data / "faces", identities=21, images_per_identity=7, size=32)
+    manifest = tracked_workspace.data / "faces" / "manifest.parquet"
+    manifest.write_bytes(manifest.read_bytes()[:-7])
+    monkeypatch.chdir(tracked_workspace.root)
+    capsys.readouterr()
+    status, _, err = call(capsys, "run", "corpus")
+    assert status == 1
+    assert "manifest.parquet is not a readable Parquet file" in err.splitlines()[-1]
+    assert not tracked_workspace.stage("corpus").exists()
+
+
+def test_params_marks_what_an_overlay_changes(
+    in_workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    _, out, _ = call(capsys, "params", "synthesis", "-c", "smoke", "--set", "synthesis.guidance_scale=2")
+    rows = {line.split()[0]: line.split()[1:3] for line in out.splitlines() if line.startswith("synthesis.")}
+    assert rows["synthesis.images"] == ["56", "*"]
+    assert rows["synthesis.guidance_scale"] == ["2.0", "*"]
+    assert rows["synthesis.guidance_every"][0] == str(Config().synthesis.guidance_every)
+    assert "*" not in rows["synthesis.guidance_every"]
+
+
+def test_render_draws_a_row_an_expression(in_workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("render", "happiness", "fear", "-n", "3", "--size", "32", "--au", "L2=3")
+    status, out, _ = call(capsys, *arguments, "--out", "a/first.png")
+    assert (status, out.strip()) == (0, "a/first.png")
+    call(capsys, *arguments, "--out", "a/again.png")
+    call(capsys, *arguments, "--seed", "1", "--out", "a/other.png")
+    first, again, other = (np.asarray(Image.open(in_workspace.root / "a" / f"{name}.png")) for name in ("first", "again", "other"))
+    assert (first == again).all()
+    assert first.shape[0] == other.shape[0]
+    assert (first != other).any()
