@@ -12,7 +12,6 @@ from typing import Any
 import great_expectations as gx
 import pandas as pd
 from great_expectations import expectations as gxe
-from great_expectations.checkpoint import UpdateDataDocsAction
 from great_expectations.data_context import AbstractDataContext
 from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.expectations.metadata_types import FailureSeverity
@@ -112,6 +111,7 @@ def run_suites(section: Validation, classes: Sequence[str], *, images: pd.DataFr
         findings = []
         for name, expectations in suites(section, classes).items():
             findings += _run_suite(context, source, name, expectations, by_class if name == "classes" else images)
+        context.build_data_docs()
         replace_folder(pages, docs)
     return findings
 
@@ -136,10 +136,7 @@ def _run_suite(
     batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
     suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
-    action = UpdateDataDocsAction(name="docs", site_names=["validation"])
-    checkpoint = context.checkpoints.add(
-        gx.Checkpoint(name=name, validation_definitions=[definition], actions=[action], result_format="BASIC")
-    )
+    checkpoint = context.checkpoints.add(gx.Checkpoint(name=name, validation_definitions=[definition], result_format="BASIC"))
     outcome = checkpoint.run(batch_parameters={"dataframe": table})
     (result,) = outcome.run_results.values()
     return [_finding(name, one) for one in result.results]

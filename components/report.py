@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 from PIL import Image
 
+from components.fer_models import ROLES
 from components.lineage import lineage_tags
 from components.record import Metric, Record, Table, read_metrics, read_pictures, read_tables
 from components.report_page import CLASSIFIER_METRICS, classifier_outcomes, data_uri, examples, headlines, strips
@@ -23,9 +25,10 @@ from components.workspace import Workspace
 from synfer.config import Common, Config
 from synfer.files import sha256, whole_file
 from synfer.manifest import read_manifest
+from synfer.metrics.roles import expand_identities
 
 PAGE, METRICS = "report.html", "metrics.json"
-_WIDE = 820  # pixels of a figure for which half of the page is too narrow
+_WIDE, _MAX_WIDTH = 820, 1600  # pixels of a figure: too wide for half of the page; wider than any screen shows it
 
 
 @dataclass(frozen=True)
@@ -79,13 +82,15 @@ def run(section: Config, common: Common, *, artifacts: Path, out: Path) -> None:
     workspace = Workspace(artifacts.parent)
     chapters = [_chapter(name, artifacts / name) for name in STAGES["report"].reads]
     metrics = {key: value for chapter in chapters for key, value in chapter.metrics.items()}
+    roles = json.loads((artifacts / "fer_models" / ROLES).read_text(encoding="utf-8"))
     page = fill(
         "report.html.j2",
         headlines=headlines(metrics),
         outcomes=classifier_outcomes(metrics),
         columns=CLASSIFIER_METRICS,
         chapters=chapters,
-        roles=json.loads((artifacts / "fer_models" / "roles.json").read_text(encoding="utf-8")),
+        roles=roles,
+        people={role: len(expand_identities(model["trained_on"]["identities"])) for role, model in roles.items()},
         lineage=lineage_tags(workspace.root),
         origins=[_origin(name, artifacts / name) for name in STAGES["report"].reads],
         settings=yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False),
@@ -121,9 +126,13 @@ def _chapter(name: str, folder: Path) -> Chapter:
 
 
 def _shown(path: Path, title: str, caption: str) -> Shown:
+    """A figure for the page: as WebP, a tenth of its PNG, and no wider than a page on a dense screen needs."""
     with Image.open(path) as picture:
         wide = picture.width > _WIDE
-    return Shown(data_uri(path.read_bytes(), "png"), title, caption, wide)
+        picture.thumbnail((_MAX_WIDTH, picture.height))
+        buffer = io.BytesIO()
+        picture.convert("RGB").save(buffer, "WEBP", quality=90, method=2)
+    return Shown(data_uri(buffer.getvalue(), "webp"), title, caption, wide)
 
 
 def _origin(name: str, folder: Path) -> Origin:

@@ -69,7 +69,7 @@ def perceptual_hash(pixels: np.ndarray) -> tuple[int, ...]:
     return tuple(int.from_bytes(np.packbits(word).tobytes(), "big") for word in bits.reshape(-1, 64))
 
 
-def _pixel_facts(frame: pd.DataFrame, images: Path) -> Iterator[tuple[str, int, int, int, float, tuple[int, ...] | None]]:
+def _pixel_facts(frame: pd.DataFrame, images: Path) -> Iterator[tuple[str, int, int, int | None, float | None, tuple[int, ...] | None]]:
     expected = dict(zip(frame["sample_id"], frame["sha256"], strict=True))
     for sample_id, data in tqdm(iter_encoded(images), total=len(frame), desc="validation", unit="image", leave=False):
         if sample_id not in expected:
@@ -78,7 +78,7 @@ def _pixel_facts(frame: pd.DataFrame, images: Path) -> Iterator[tuple[str, int, 
         try:
             pixels = decode(data, where=sample_id)
         except ImageError:  # the expectation `decodable` reports it, with all others
-            yield sample_id, 0, as_hashed, 0, 0.0, None
+            yield sample_id, 0, as_hashed, None, None, None
             continue
         contrast = float(pixels.mean(axis=2).std())
         yield sample_id, 1, as_hashed, int(is_marked_generated(data)), contrast, perceptual_hash(pixels)

@@ -2,6 +2,8 @@
 
 The truth of a generated image is unknown, but calibrated members see it through a known haze. EM over their probabilities finds the joint
 distribution of (true class, intent) that explains both best: Dawid and Skene (1979) with the members' probabilities in place of a vote.
+Its two margins are held equal: the plan says how many of each class were asked, and members that lean to one class on generated images
+would otherwise have all of them be that class, whatever was asked. Members that see nothing leave the noise where EM starts.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import numpy as np
 from synfer.annotation.calibration import AnnotationError, as_scores, check_labels, log_probabilities
 
 _ITERATIONS = 50  # EM moves by less than 1e-4 long before
+_START = 0.8  # share of intents taken to be right at the start, and to the end if the members know nothing
+_FITTINGS = 20  # rounds of iterative proportional fitting in an EM step
 
 
 @dataclass(frozen=True)
@@ -43,21 +47,31 @@ class IntentNoise:
         return np.minimum(drawn, self.joint.shape[1] - 1)
 
 
-def estimate_noise(probabilities: np.ndarray, intents: np.ndarray, *, smoothing: float = 1.0) -> IntentNoise:
+def estimate_noise(probabilities: np.ndarray, intents: np.ndarray, *, smoothing: float = 20.0) -> IntentNoise:
     """The noise of the intents (N,) of images with pooled, calibrated probabilities (N, K) under a uniform prior over classes.
 
-    `smoothing` images are added to each intent, spread evenly over the classes, so that no confusion is ruled out by a small sample.
+    To each intent, `smoothing` images are added that are distributed as at the start: four of five right, the rest over all classes. So a
+    small sample rules no confusion out, and members that see little move little.
     """
     check_labels(probabilities, intents)
     classes = probabilities.shape[1]
     asked = np.eye(classes)[intents]  # (N, K)
-    joint = np.full((classes, classes), 0.5 / classes) + 0.5 * np.eye(classes)
+    margin = (asked.sum(axis=0) + smoothing) / (len(intents) + smoothing * classes)
+    start = np.where(np.eye(classes, dtype=bool), _START, (1 - _START) / (classes - 1))  # P(true class | intent) in column form
+    joint = start * margin
     for _ in range(_ITERATIONS):
         responsibility = probabilities * joint[:, intents].T
         responsibility /= responsibility.sum(axis=1, keepdims=True)
-        counts = responsibility.T @ asked + smoothing / classes
-        joint = counts / counts.sum()
+        joint = _with_margins(responsibility.T @ asked + smoothing * start, margin)
     return IntentNoise(joint)
+
+
+def _with_margins(joint: np.ndarray, margin: np.ndarray) -> np.ndarray:
+    """The positive matrix (K, K) nearest to `joint` whose rows and columns both sum to `margin` (K,): iterative proportional fitting."""
+    for _ in range(_FITTINGS):
+        joint = joint * (margin / joint.sum(axis=1))[:, None]
+        joint = joint * (margin / joint.sum(axis=0))
+    return joint
 
 
 def posterior(probabilities: np.ndarray, intents: np.ndarray, noise: IntentNoise, *, strength: float = 1.0) -> np.ndarray:

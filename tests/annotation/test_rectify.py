@@ -43,6 +43,27 @@ def test_the_posterior_beats_the_intent_the_members_and_always_relabelling(wrong
     assert right > (pooled.argmax(axis=1) == truth).mean()
 
 
+def test_members_that_only_lean_to_one_class_leave_the_intents_alone() -> None:
+    rng = np.random.default_rng(9)
+    intents = rng.integers(0, K, 1000)
+    leaning = rng.dirichlet([400.0, 100, 100, 100, 100], 1000)  # nothing but a taste for class 0
+    noise = estimate_noise(leaning, intents)
+    assert noise.wrong < 0.4
+    assert (posterior(leaning, intents, noise).argmax(axis=1) == intents).mean() > 0.9
+
+
+def test_a_generator_that_falls_back_to_one_class_is_seen_through() -> None:
+    rng = np.random.default_rng(10)
+    intents = rng.integers(0, K, 3000)
+    truth = np.where((intents == 3) & (rng.random(3000) < 0.5), 0, intents)  # asked for class 3, half of the time it draws class 0
+    scores = {"a": 2.0 * np.eye(K)[truth] + rng.normal(0, 0.9, (3000, K))}
+    pooled = fit_pool(scores, truth)(scores)
+    noise = estimate_noise(pooled, intents)
+    result = posterior(pooled, intents, noise).argmax(axis=1)
+    assert noise.truth_given_intent[3, 0] > 3 * noise.truth_given_intent[4, 0]
+    assert (result == truth).mean() > max((intents == truth).mean(), (pooled.argmax(axis=1) == truth).mean())
+
+
 def test_strength_zero_ignores_the_intent() -> None:
     pooled = np.random.default_rng(2).dirichlet(np.ones(K), 20)
     noise = IntentNoise((0.8 * np.eye(K) + 0.2 / K) / K)

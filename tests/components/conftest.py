@@ -1,0 +1,94 @@
+"""A small world for the stages around labels: rendered faces as generated ones, an untrained generator and untrained annotators."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components import corpus
+from components.embedded_corpus import write_corpus
+from components.record import Record
+from components.workspace import Workspace
+from synfer.captions import vocabulary_corpus
+from synfer.classifiers.models import create, save
+from synfer.config import Config, load_config
+from synfer.diffusion.backbone import save_backbone
+from synfer.diffusion.tiny_sd import grammar_tokenizer, tiny_autoencoder, tiny_backbone
+from synfer.faces.face import draw_face
+from synfer.faces.renderer import render
+from synfer.images import encode_png, write_shard
+from synfer.manifest import write_manifest
+from synfer.seeding import derive_seed
+from synfer.vocabulary import DEFAULT_EXPRESSIONS, EXPRESSIONS
+
+COUNT = 70
+
+
+@pytest.fixture(scope="session")
+def settings(root: Path) -> Config:
+    """The laptop run with the smoke overlay."""
+    return load_config(root / "params.yaml", overlays=["smoke"])
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset folder of marked images in two shards; `expression` is right for all of them."""
+    folder = tmp_path_factory.mktemp("generated") / "synthesis"
+    folder.mkdir()
+    asked = [DEFAULT_EXPRESSIONS[index % 7] for index in range(COUNT)]
+    faces = [draw_face(derive_seed("world", index), identity=9000 + index, expression=name) for index, name in enumerate(asked)]
+    images = [encode_png(pixels, generator="test") for pixels in render(faces, size=64)]
+    sample_ids = [f"syn-{index:04d}" for index in range(COUNT)]
+    for number, rows in enumerate((slice(0, 40), slice(40, COUNT))):
+        write_shard(folder, number, sample_ids[rows], images[rows])
+    frame = pd.DataFrame({"sample_id": sample_ids, "split": "train", "identity": "", "expression": asked, "caption": "a face"})
+    frame["aus"] = [face.aus for face in faces]
+    frame["seed"] = [face.seed for face in faces]
+    frame["sha256"] = [hashlib.sha256(data).hexdigest() for data in images]
+    write_manifest(frame, folder)
+    Record(folder).save()
+    return folder
+
+
+@pytest.fixture
+def rectified(generated: Path, workspace: Workspace) -> pd.DataFrame:
+    """A rectified manifest of the generated faces: of every ten, the last three are softened, relabelled and rejected."""
+    frame = pd.read_parquet(generated / "manifest.parquet")
+    place = np.arange(COUNT) % 10
+    frame["action"] = np.select([place == 9, place == 8, place == 7], ["reject", "relabel", "soften"], "keep")
+    frame["label"] = np.where(place == 8, frame["expression"].shift(1), frame["expression"])
+    one_hot = np.eye(len(EXPRESSIONS))[[EXPRESSIONS.index(name) for name in frame["label"]]]
+    frame["posterior"] = list(0.92 * one_hot + 0.01)
+    frame = frame.assign(entropy=0.3, agreement=1.0, reason="both annotators see it", weight=(place != 9).astype(float))
+    workspace.artifacts.mkdir()
+    workspace.stage("synthesis").symlink_to(generated)
+    workspace.stage("rectification").mkdir()
+    write_manifest(frame, workspace.stage("rectification"))
+    Record(workspace.stage("rectification")).save()
+    return frame
+
+
+@pytest.fixture(scope="session")
+def world(generated: Path, settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A project whose corpus, fer_models, generator and synthesis are there."""
+    place = Workspace(tmp_path_factory.mktemp("world"))
+    write_corpus(place.data / "faces", identities=14, images_per_identity=14)
+    section = settings.corpus.model_copy(update={"source": str(place.data / "faces")})
+    place.stage("corpus").mkdir(parents=True)
+    corpus.run(section, settings.common, out=place.stage("corpus"))
+    roles = {}
+    for number, role in enumerate(("annotator_0", "annotator_1")):
+        model = create("resnet10t", DEFAULT_EXPRESSIONS, image_size=64, seed=number)
+        digest = save(model, place.stage("fer_models") / role, {"trained_on": {"images": 0, "identities": []}})
+        roles[role] = {"architecture": "resnet10t", "sha256": digest, "classes": DEFAULT_EXPRESSIONS, "trained_on": {}}
+    (place.stage("fer_models") / "roles.json").write_text(json.dumps(roles), encoding="utf-8")
+    tokenizer = grammar_tokenizer(vocabulary_corpus())
+    backbone = tiny_backbone(tiny_autoencoder(channels=(16, 16, 16)), tokenizer, channels=(16, 32, 32), width=32)
+    save_backbone(backbone, place.stage("generator") / "backbone")
+    place.stage("synthesis").symlink_to(generated)
+    return place
