@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport VIRTUAL_ENV
 
-.PHONY: help setup demo test check repro ui assets bench clean
+.PHONY: help setup demo test check repro ui assets bench results clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -48,6 +48,9 @@ assets: $(READY) ## train the embedded weights again (about two hours on two cor
 
 bench: $(READY) data/faces ## speed of the pipeline's parts
 	@python -m benchmarks
+
+results: $(READY) ## renew the table of README.md from reports/metrics.json
+	@python -m components.results_table
 
 clean: ## remove what the pipeline and the tools made; data, runs and half-trained assets stay
 	@find artifacts -mindepth 1 -maxdepth 1 ! -name assets -exec rm -rf {} + 2>/dev/null || true

@@ -14,7 +14,20 @@ from flows.artifacts import ProgressBar, show_stage
 from flows.project import console, shown
 from synfer.config import Config
 
-_HEADLINES = 3
+_HEADLINES: dict[str, tuple[str, ...]] = {
+    "corpus": ("corpus/images", "corpus/identities", "corpus/label_accuracy"),
+    "fer_models": ("fer_models/guide/val_uar", "fer_models/judge/val_uar"),
+    "generator": ("generator/parameters", "generator/reconstruction_l1"),
+    "feranno": ("feranno/val_uar", "feranno/ece"),
+    "synthesis": ("synthesis/images",),
+    "rectification": ("rectification/kept", "rectification/relabelled", "rectification/softened"),
+    "validation": ("validation/expectations", "validation/failed_critical", "validation/failed_warning"),
+    "classifiers": ("classifiers/real/val_uar", "classifiers/synthetic/val_uar", "classifiers/real+synthetic/val_uar"),
+    "evaluation": ("generation/judge_accuracy", "classifiers/real/uar", "classifiers/synthetic/uar", "classifiers/real+synthetic/uar"),
+    "release": ("release/images", "release/bytes"),
+    "registration": ("registration/version", "registration/uar"),
+}
+"""What the terminal shows of a stage."""
 
 
 class PipelineRun:
@@ -40,11 +53,12 @@ class PipelineRun:
         if position < self._first:
             return self.workspace.stage(name)
         label = f"{position + 1:2d}/{len(STAGES)} {name:<14}"
-        self._console.print(f"[dim]{label} ...[/dim]")
+        if self._console.is_terminal:
+            self._console.print(f"[dim]{label} ...[/dim]")
         started = time.perf_counter()
         folder = run_stage(name, self.config, self.workspace, tags=self.tags)
         seconds = time.perf_counter() - started
-        headline = _headline(read_metrics(folder))
+        headline = _headline(name, read_metrics(folder))
         self._console.print(f"[green]{label}[/green] {seconds:6.1f} s   {headline}")
         get_run_logger().info("%s: %.1f s   %s", name, seconds, headline)
         show_stage(name, folder)
@@ -69,6 +83,7 @@ class PipelineRun:
             self._console.print(f"  {what:<8} {where}")
 
 
-def _headline(metrics: dict[str, Metric]) -> str:
-    """The first few metrics of a stage on one line."""
-    return " · ".join(f"{key.split('/', 1)[-1]} {metric.value:.4g}" for key, metric in list(metrics.items())[:_HEADLINES])
+def _headline(stage: str, metrics: dict[str, Metric]) -> str:
+    """What a stage measured, on one line."""
+    found = [(key.removeprefix(f"{stage}/"), metrics[key].value) for key in _HEADLINES.get(stage, ()) if key in metrics]
+    return " · ".join(f"{name} {value:,.0f}" if value.is_integer() else f"{name} {value:.3f}" for name, value in found)

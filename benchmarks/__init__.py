@@ -1,0 +1,1 @@
+"""Studies that print a table: `python -m benchmarks`."""

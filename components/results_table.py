@@ -1,0 +1,62 @@
+"""The table of results in README.md, from reports/metrics.json: ``python -m components.results_table``; numbers never come by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from components.record import Metric
+from components.workspace import Workspace, WorkspaceError
+from synfer.files import whole_file
+
+START, END = "<!-- results -->", "<!-- /results -->"
+ROWS: dict[str, str] = {
+    "corpus/images": "Images of the embedded corpus",
+    "generation/judge_accuracy": "Generated faces whose intent the independent judge confirms",
+    "generation/kid": "KID of the generated faces to the real test split",
+    "generation/kid_floor": "KID of two halves of the real test split (the floor)",
+    "generation/precision": "Precision: generated faces within the real ones' neighbourhood",
+    "rectification/kept": "Share of generated faces kept by rectification",
+    "classifiers/real/uar": "UAR on real faces, trained on real ones",
+    "classifiers/synthetic/uar": "UAR on real faces, trained on synthetic ones",
+    "classifiers/real+synthetic/uar": "UAR on real faces, trained on both",
+}
+"""Metrics of the table and what they mean."""
+
+
+def results_table(metrics: dict[str, Metric]) -> str:
+    """Markdown table of the metrics of `ROWS` with interval and number of samples."""
+    lines = ["| what | value | 95 % interval | n |", "| --- | --- | --- | --- |"]
+    for key, title in ROWS.items():
+        metric = metrics[key]
+        interval = "" if metric.low is None or metric.high is None else f"{metric.low:.3f} to {metric.high:.3f}"
+        value = f"{metric.value:,.0f}" if metric.value >= 100 else f"{metric.value:.3f}"
+        lines.append(f"| {title} | {value} | {interval} | {'' if metric.n is None else f'{metric.n:,}'} |")
+    return "\n".join(lines)
+
+
+def fill_readme(text: str, table: str) -> str:
+    """`text` with the table between its two markers; raises WorkspaceError where a marker is missing."""
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise WorkspaceError(f"README.md needs the markers {START} and {END}")
+    return f"{before}{START}\n{table}\n{END}{after}"
+
+
+def read_report(path: Path) -> dict[str, Metric]:
+    """The metrics of a finished run, as the report left them."""
+    return {key: Metric(**value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def main() -> None:
+    """Renew the table of the README around the current folder."""
+    workspace = Workspace.find(Path.cwd())
+    readme = workspace.root / "README.md"
+    filled = fill_readme(readme.read_text(encoding="utf-8"), results_table(read_report(workspace.reports / "metrics.json")))
+    with whole_file(readme) as temporary:
+        temporary.write_text(filled, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
