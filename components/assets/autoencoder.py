@@ -24,7 +24,7 @@ from synfer.faces.sheet import labelled_sheet
 from synfer.files import whole_file
 from synfer.seeding import derive_seed
 
-_BATCH = 16
+_BATCH = 8
 _STANDARDISED_ON = 2048
 
 

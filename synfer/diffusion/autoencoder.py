@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from synfer.seeding import derive_seed
 
+_COLOUR_WEIGHT = 4.0
+
 Features = Callable[[Tensor], Sequence[Tensor]]
 """Images (N, 3, H, W) in [-1, 1] to a list of feature tensors."""
 
@@ -35,12 +37,18 @@ def reconstruction_loss(
     posterior = vae.encode(images).latent_dist
     latents = posterior.sample(generator=torch.Generator(images.device).manual_seed(seed))
     found = vae.decode(latents).sample
-    pixels = ((found - images).abs() * weight).mean()
+    pixels = (opponent(found - images).abs() * weight).mean()
     edges = sum((_difference(found, axis) - _difference(images, axis)).abs().mean() for axis in (-2, -1))
     meaning = feature_distance(features(found), features(images))
     kl = posterior.kl().mean()
     loss = pixels + edges + feature_weight * meaning + kl_weight * kl
     return loss, {"l1": pixels.item(), "features": meaning.item(), "kl": kl.item()}
+
+
+def opponent(difference: Tensor) -> Tensor:
+    """An RGB difference (N, 3, H, W) as lightness plus weighted colour: hue is a small signal and would be learned last."""
+    lightness = difference.mean(dim=1, keepdim=True)
+    return lightness + _COLOUR_WEIGHT * (difference - lightness)
 
 
 def feature_distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
