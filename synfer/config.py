@@ -56,11 +56,11 @@ class FerModels(Section):
 
     source: str = Field("assets/fer", description="folder of trained models, or 'train' to train them on the corpus")
     guide: str = Field("resnet10t", description="timm architecture of the guide")
-    annotators: tuple[str, ...] = Field(("mobilenetv3_small_100", "resnet14t"), description="timm architectures of the annotators")
-    judge: str = Field("convnext_atto", description="timm architecture of the judge")
+    annotators: tuple[str, ...] = Field(("resnet18d", "resnet14t"), description="timm architectures of the annotators")
+    judge: str = Field("skresnet18", description="timm architecture of the judge")
     epochs: Positive = Field(12, description="epochs when trained on the corpus")
-    batch_size: Positive = 64
-    learning_rate: float = Field(1e-3, gt=0)
+    batch_size: Positive = 32
+    learning_rate: float = Field(2e-3, gt=0)
 
 
 class Generator(Section):
@@ -130,8 +130,8 @@ class Classifiers(Section):
     training_sets: tuple[Literal["real", "synthetic", "real+synthetic"], ...] = ("real", "synthetic", "real+synthetic")
     train_images: Count = Field(0, description="real training images at most, 0 for as many as there are synthetic ones (equal budget)")
     epochs: Positive = 10
-    batch_size: Positive = 64
-    learning_rate: float = Field(1e-3, gt=0)
+    batch_size: Positive = 32
+    learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     label_smoothing: Share = 0.05
 
