@@ -20,37 +20,39 @@ _HELD_OUT = 8  # one person in eight picks the epoch
 
 @dataclass(frozen=True)
 class Recipe:
-    """One model: its role, architecture, first identity and learning rate."""
+    """One model: its role, architecture, first identity and training."""
 
     role: str
     architecture: str
     first_identity: int
     learning_rate: float = 2e-3
+    images: int = 3_500
+    epochs: int = 8
 
 
 RECIPES = (
     Recipe("guide", "resnet10t", GUIDE),
-    Recipe("annotator_0", "mobilenetv3_small_100", ANNOTATOR_0, learning_rate=4e-3),
+    Recipe("annotator_0", "resnet18d", ANNOTATOR_0, learning_rate=3e-3, epochs=10),
     Recipe("annotator_1", "resnet14t", ANNOTATOR_1),
-    Recipe("judge", "convnext_atto", JUDGE, learning_rate=2e-3),
+    Recipe("judge", "skresnet18", JUDGE, learning_rate=3e-3, images=6_000, epochs=10),
 )
 
 
-def make_fer_models(work: Path, out: Path, *, images: int, epochs: int, seed: int) -> None:
+def make_fer_models(work: Path, out: Path, *, seed: int) -> None:
     """Train every recipe that `out` lacks; a finished model is not repeated after a kill."""
     for recipe in RECIPES:
         if not (out / recipe.role).is_dir():
-            _make(recipe, work, out, images=images, epochs=epochs, seed=seed)
+            _make(recipe, work, out, seed=seed)
 
 
-def _make(recipe: Recipe, work: Path, out: Path, *, images: int, epochs: int, seed: int) -> None:
-    wanted = Range(images, recipe.first_identity, seed)
+def _make(recipe: Recipe, work: Path, out: Path, *, seed: int) -> None:
+    wanted = Range(recipe.images, recipe.first_identity, seed)
     faces = renders(work / "renders" / recipe.role, wanted)
     train, val = _split(faces)
     model = create(recipe.architecture, DEFAULT_EXPRESSIONS, image_size=wanted.size, seed=seed)
-    history = fit(model, train, val, epochs=epochs, learning_rate=recipe.learning_rate, seed=seed)
+    history = fit(model, train, val, epochs=recipe.epochs, learning_rate=recipe.learning_rate, seed=seed)
     card = {
-        "role": recipe.role, "command": "make assets", "seed": seed, "epochs": epochs, "trained_on": trained_on(wanted),
+        "role": recipe.role, "command": "make assets", "seed": seed, "epochs": recipe.epochs, "trained_on": trained_on(wanted),
         "val": max(history, key=lambda epoch: epoch["val_uar"]),
     }  # fmt: skip
     temporary = work / f".{recipe.role}.tmp"

@@ -24,18 +24,17 @@ from synfer.diffusion.training import Schedule
 from synfer.files import replace_folder
 
 SEED = 0
-FER_IMAGES, FER_EPOCHS = 3_500, 8
 GENERATOR_FACES = Range(14_000, GENERATOR, SEED, independent=0.35)
 AUTOENCODER = Schedule(steps=2_400, learning_rate=1.5e-3, warmup=60, ema_decay=0.995, save_every=200)
-DENOISER = Schedule(steps=4_000, learning_rate=8e-4, warmup=150, ema_decay=0.998, save_every=250)
-DENOISER_BATCH = 64
+DENOISER = Schedule(steps=4_000, learning_rate=6e-4, warmup=150, ema_decay=0.998, save_every=250)
+DENOISER_BATCH = 32
 _WATCHED = 140
 
 
 def train_assets(workspace: Workspace) -> Iterator[Path]:
     """Train everything that is missing, on a GPU where there is one; yields each finished folder."""
     work, assets = workspace.artifacts / "assets", workspace.root / "assets"
-    make_fer_models(work, assets / "fer", images=FER_IMAGES, epochs=FER_EPOCHS, seed=SEED)
+    make_fer_models(work, assets / "fer", seed=SEED)
     yield assets / "fer"
     yield make_tiny_sd(work, assets)
 

@@ -11,7 +11,7 @@ from synfer.vocabulary import AU_COUNT, AU_INDEX, au_vector
 
 
 def predict(backbone, aus):
-    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    latents = torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(1))
     prompt_embeds = backbone.embed(["happy expression", ""])
     with torch.no_grad():
         return backbone.unet(latents, torch.tensor([500, 500]), prompt_embeds, added_cond_kwargs=au_condition(aus)).sample
@@ -28,7 +28,7 @@ def test_an_au_changes_the_prediction(backbone):
 def test_at_scale_zero_the_unet_is_the_base_model(backbone):
     backbone.au_adapter.set_scale(0.0)
     base = plain_unet(backbone.unet)
-    latents, prompt_embeds = torch.randn(2, 4, 8, 8), backbone.embed(["a photo", "sad expression"])
+    latents, prompt_embeds = torch.randn(2, 8, 8, 8), backbone.embed(["a photo", "sad expression"])
     with torch.no_grad():
         wanted = base(latents, torch.tensor([10, 10]), prompt_embeds).sample
         found = backbone.unet(latents, torch.tensor([10, 10]), prompt_embeds, added_cond_kwargs=au_condition(smile(5))).sample
@@ -63,7 +63,7 @@ def test_saved_weights_come_back(backbone, tmp_path):
     backbone.au_adapter.save(tmp_path)
     other = plain_unet(backbone.unet)
     load_au_adapter(other, tmp_path)
-    latents, text, aus = torch.randn(2, 4, 8, 8), backbone.embed(["a", "b"]), smile(3)
+    latents, text, aus = torch.randn(2, 8, 8, 8), backbone.embed(["a", "b"]), smile(3)
     with torch.no_grad():
         found = other(latents, torch.tensor([7, 7]), text, added_cond_kwargs=au_condition(aus)).sample
         wanted = backbone.unet(latents, torch.tensor([7, 7]), text, added_cond_kwargs=au_condition(aus)).sample
@@ -80,7 +80,7 @@ def test_weights_of_another_width_name_the_key(backbone, tmp_path):
 def test_composes_with_another_adapter(backbone):
     second = attach_au_adapter(backbone.unet)
     assert second.index == 1
-    latents, text = torch.randn(2, 4, 8, 8), backbone.embed(["a", "b"])
+    latents, text = torch.randn(2, 8, 8, 8), backbone.embed(["a", "b"])
     with torch.no_grad():
         both = {"image_embeds": [smile(3)[:, None], smile(0)[:, None]]}
         assert backbone.unet(latents, torch.tensor([7, 7]), text, added_cond_kwargs=both).sample.shape == latents.shape

@@ -36,7 +36,7 @@ def test_a_sample_does_not_depend_on_its_batch():
 
 
 def test_clean_latents_are_recovered_from_the_true_velocity(backbone):
-    clean, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
+    clean, noise = torch.randn(2, 8, 8, 8), torch.randn(2, 8, 8, 8)
     timestep = torch.tensor(300)
     noisy = backbone.scheduler.add_noise(clean, noise, timestep.expand(2))
     velocity = backbone.scheduler.get_velocity(clean, noise, timestep.expand(2))
@@ -44,8 +44,8 @@ def test_clean_latents_are_recovered_from_the_true_velocity(backbone):
 
 
 def steer(backbone, guidance):
-    latents, embeds = torch.randn(3, 4, 8, 8), backbone.embed(["a", "b", "c"])
-    aus, conditional = torch.zeros(3, 42), torch.randn(3, 4, 8, 8)
+    latents, embeds = torch.randn(3, 8, 8, 8), backbone.embed(["a", "b", "c"])
+    aus, conditional = torch.zeros(3, 42), torch.randn(3, 8, 8, 8)
     return embeds, guidance.steer(backbone, latents, torch.tensor(500), embeds, aus, conditional, torch.tensor([0, 1, 2]))
 
 
@@ -65,7 +65,7 @@ def test_the_published_form_repeats_the_prediction(backbone):
     classify = through_decoder(backbone, lambda images: images.flatten(1) @ pixels * 1e-3)
     _, (_, again) = steer(backbone, SemanticGuidance(classify=classify, confidence=1.0, second_forward=True))
     _, (_, reused) = steer(backbone, SemanticGuidance(classify=classify, confidence=1.0))
-    assert again.shape == reused.shape == (3, 4, 8, 8)
+    assert again.shape == reused.shape == (3, 8, 8, 8)
     assert not torch.equal(again, reused)
 
 

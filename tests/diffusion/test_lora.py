@@ -7,7 +7,7 @@ from synfer.diffusion.lora import add_lora, merge_lora
 
 
 def predict(backbone):
-    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         condition = au_condition(unspecified(1).nan_to_num(2.0))
         return backbone.unet(latents, torch.tensor([9]), backbone.embed(["sad expression"]), added_cond_kwargs=condition).sample
