@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
 
-from components.plots import MUTED, PALETTE
+from components.plots import INK, MUTED, PALETTE
 from synfer.annotation.calibration import Reliability
 from synfer.annotation.rectify import Curve, Thresholds
 
 BLUE, ORANGE, GREEN, VIOLET, RED = PALETTE[:5]
+
+_FACE, _CELL, _TEXT, _LINE, _WRAP = 192, 250, 13, 17, 34  # of a sheet: pixels of a face, a cell, the text and its lines; letters a line
 
 
 def reliability_diagram(panels: Mapping[str, tuple[Reliability, Reliability]]) -> Figure:
@@ -48,17 +51,18 @@ def precision_coverage_figure(curves: Mapping[str, Curve], thresholds: Threshold
     return figure
 
 
-def face_sheet(images: np.ndarray, words: Sequence[str], *, columns: int = 4, wrap: int = 34) -> Figure:
+def face_sheet(images: np.ndarray, words: Sequence[str], *, columns: int = 4) -> Image.Image:
     """Faces uint8 (N, H, W, 3) in a grid with a few words under each."""
+    font, lines = ImageFont.load_default(size=_TEXT), [textwrap.wrap(text, _WRAP) for text in words]
+    height = _FACE + (max(map(len, lines)) + 1) * _LINE
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(2.35 * columns, 3.0 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.set_axis_off()
-    for axis, image, text in zip(axes, images, words, strict=False):
-        axis.imshow(image, interpolation="bicubic")
-        axis.set_title(textwrap.fill(text, wrap), fontsize=7, y=-0.04, va="top", loc="left")
-    return figure
+    sheet = Image.new("RGB", (columns * _CELL, rows * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, image in enumerate(images):
+        x, y = index % columns * _CELL, index // columns * height
+        sheet.paste(Image.fromarray(image).resize((_FACE, _FACE), Image.Resampling.BICUBIC), (x, y))
+        draw.multiline_text((x, y + _FACE + 4), "\n".join(lines[index]), fill=INK, font=font, spacing=_LINE - _TEXT)
+    return sheet
 
 
 def action_bars(shares: Mapping[str, Mapping[str, float]]) -> Figure:

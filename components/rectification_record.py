@@ -53,12 +53,12 @@ def record_outcome(outcome: Outcome, classes: Sequence[str], *, images: Path, im
     _metrics(record, outcome, diagrams["pool"][1].ece)
     _tables(record, outcome, diagrams)
     _figures(record, outcome, classes, diagrams)
-    for action, sort_by, title, caption in (
-        ("relabel", "entropy", "Relabelled faces", "The surest first: what was asked, and what the members see instead."),
-        ("soften", "entropy", "Softened faces", "Worth keeping, but no single label is worth asserting; they carry the whole posterior."),
-        ("reject", "entropy", "Rejected faces", "Too unsure to be used at all at the wanted precision."),
+    for action, title, caption in (
+        ("relabel", "Relabelled faces", "The surest first: what was asked, and what the members see instead."),
+        ("soften", "Softened faces", "Worth keeping, but no single label is worth asserting; they carry the whole posterior."),
+        ("reject", "Rejected faces", "Too unsure to be used at all at the wanted precision."),
     ):
-        chosen = outcome.frame[outcome.frame["action"] == action].sort_values([sort_by, "sample_id"]).head(_SHEET)
+        chosen = outcome.frame[outcome.frame["action"] == action].sort_values(["entropy", "sample_id"]).head(_SHEET)
         if len(chosen):
             faces = load_images(images, chosen["sample_id"].tolist(), size=image_size)
             record.figure(f"sheet_{action}", face_sheet(faces, chosen["reason"].tolist()), title=title, caption=caption)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components import corpus
+from components import corpus, feranno
 from components.embedded_corpus import write_corpus
 from components.record import Record
 from components.workspace import Workspace
@@ -92,3 +92,12 @@ def world(generated: Path, settings: Config, tmp_path_factory: pytest.TempPathFa
     save_backbone(backbone, place.stage("generator") / "backbone")
     place.stage("synthesis").symlink_to(generated)
     return place
+
+
+@pytest.fixture(scope="session")
+def head(world: Workspace, settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that stage feranno leaves in the small world."""
+    out = tmp_path_factory.mktemp("feranno")
+    development, generator = world.stage("corpus") / "development", world.stage("generator")
+    feranno.run(settings.feranno, settings.common, development=development, generator=generator, out=out)
+    return out

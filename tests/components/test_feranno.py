@@ -16,31 +16,23 @@ from synfer.images import load_images
 from synfer.manifest import read_manifest
 
 
-@pytest.fixture(scope="module")
-def trained(world: Workspace, settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("feranno")
-    development, generator = world.stage("corpus") / "development", world.stage("generator")
-    feranno.run(settings.feranno, settings.common, development=development, generator=generator, out=out)
-    return out
-
-
-def test_the_stage_leaves_a_head_its_calibration_and_the_val_logits(trained: Path, world: Workspace, settings: Config) -> None:
-    head, card = load_feranno(trained)
+def test_the_stage_leaves_a_head_its_calibration_and_the_val_logits(head: Path, world: Workspace, settings: Config) -> None:
+    model, card = load_feranno(head)
     frame = read_manifest(world.stage("corpus") / "development")
     val = frame[frame["split"] == "val"]
-    left = pd.read_parquet(trained / feranno.PREDICTIONS)
+    left = pd.read_parquet(head / feranno.PREDICTIONS)
     labels = np.array([settings.common.expressions.index(name) for name in val["expression"]])
     assert left["sample_id"].tolist() == val["sample_id"].tolist()
     assert card["temperature"] == pytest.approx(fit_temperature(np.stack(left["logits"]), labels), rel=1e-3)
-    assert head.shape.classes == settings.common.expressions
+    assert model.shape.classes == settings.common.expressions
     assert card["trained_on"] == (frame["split"] == "train").sum() or card["trained_on"] == settings.feranno.train_images
 
 
-def test_nothing_of_the_features_is_left_and_the_metrics_are_there(trained: Path) -> None:
-    assert {path.name for path in trained.iterdir()} == {
+def test_nothing_of_the_features_is_left_and_the_metrics_are_there(head: Path) -> None:
+    assert {path.name for path in head.iterdir()} == {
         "model.safetensors", "card.json", feranno.PREDICTIONS, "metrics.json", "figures.json", "tables.json", "figures",
     }  # fmt: skip
-    assert 0 <= read_metrics(trained)["feranno/val_uar"].value <= 1
+    assert 0 <= read_metrics(head)["feranno/val_uar"].value <= 1
 
 
 def test_stored_features_follow_the_samples_asked_whatever_the_batch(generated: Path, tmp_path: Path) -> None:
