@@ -27,7 +27,7 @@ demo: $(READY) data/faces ## run the whole pipeline on the embedded corpus and p
 	@synfer flow pipeline
 
 data/faces: data.dvc $(READY)
-	@dvc pull --quiet data.dvc && touch data/faces
+	@dvc pull --quiet data/faces && touch data/faces # of the registry, what the repository holds
 
 test: $(READY) data/faces ## run the tests, the smoke pipeline among them
 	@python -m pytest

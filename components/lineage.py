@@ -7,6 +7,10 @@ from pathlib import Path
 
 import yaml
 
+REGISTRY = "data.dvc"
+EMBEDDED = "data/faces"
+"""The corpus that comes with the repository, one entry of the registry."""
+
 
 def git_commit(root: Path) -> str | None:
     """Commit of a checkout, with `-dirty` where tracked files differ from it; None outside git."""
@@ -19,16 +23,16 @@ def git_commit(root: Path) -> str | None:
     return described.stdout.strip()
 
 
-def data_md5(root: Path) -> str | None:
-    """DVC's digest of the dataset registry (36 characters, `<md5>.dir`), or None where `data.dvc` does not exist."""
+def data_digests(root: Path) -> dict[str, str]:
+    """DVC's digest (36 characters, `<md5>.dir`) of every dataset in `data.dvc` by path; empty without the file."""
     try:
-        tracked = yaml.safe_load((root / "data.dvc").read_text(encoding="utf-8"))
+        registry = yaml.safe_load((root / REGISTRY).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None
-    return str(tracked["outs"][0]["md5"])
+        return {}
+    return {str(out["path"]): str(out["md5"]) for out in registry["outs"] if "md5" in out}
 
 
 def lineage_tags(root: Path) -> dict[str, str]:
-    """Tags `git.commit` and `data.dvc_md5` of a project, those that are known."""
-    found = {"git.commit": git_commit(root), "data.dvc_md5": data_md5(root)}
+    """Tags `git.commit` and `data.dvc_md5` (of the embedded corpus) of a project, those that are known."""
+    found = {"git.commit": git_commit(root), "data.dvc_md5": data_digests(root).get(EMBEDDED)}
     return {name: value for name, value in found.items() if value is not None}

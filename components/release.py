@@ -1,7 +1,8 @@
 """Stage release: publish the rectified faces as `data/synthetic/<name>`: Parquet shards with pixels and all columns, card, checksums.
 
 It acts on the world: the release is built in a temporary folder and renamed, so that a partial one is never seen; an older release of the
-same name gives way. `out` keeps `release.json`, the path and the hashes. The project is the folder that holds `artifacts/` with `out`.
+same name gives way, and `data.dvc` gets its digest. `out` keeps `release.json`, the path and the hashes. The project is the folder that
+holds `artifacts/` with `out`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from components.data_registry import track
 from components.lineage import lineage_tags
 from components.record import Record, read_metrics
 from components.templating import fill
@@ -49,6 +51,7 @@ def run(section: Release, common: Common, *, rectification: Path, synthesis: Pat
         (building / CARD).write_text(card, encoding="utf-8")
         write_checksums(building)
         replace_folder(building, folder)
+    track(workspace, folder)
     _record(folder, workspace, len(frame), out)
 
 

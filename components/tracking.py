@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from components.lineage import data_md5, lineage_tags
+from components.lineage import data_digests, lineage_tags
 from components.record import read_metrics
 from components.workspace import Workspace
 from synfer.files import sha256
@@ -97,20 +97,19 @@ def log_record(folder: Path) -> None:
 def log_datasets(workspace: Workspace, folders: Iterable[Path], *, corpus_source: Path) -> None:
     """Log every folder that holds a manifest as a dataset of the open run.
 
-    Its digest is DVC's where the images are those of `data/` (`corpus_source` says where the corpus comes from), else its manifest's.
+    Its digest is DVC's where `data.dvc` has it (`corpus_source` says where the corpus comes from), else its manifest's.
     """
     import mlflow
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined] # made at run time
 
-    registry_digest = data_md5(workspace.root)
+    registry = {workspace.root / path: digest for path, digest in data_digests(workspace.root).items()}
     for folder in folders:
         if not (folder / FILE_NAME).is_file():
             continue
         origin = corpus_source if folder.is_relative_to(workspace.stage("corpus")) else folder
-        digest = registry_digest if origin.is_relative_to(workspace.data) else None
         name = folder.relative_to(workspace.root).as_posix() if folder.is_relative_to(workspace.root) else folder.name
-        digest = digest or sha256(folder / FILE_NAME)[:_DIGEST_CHARACTERS]
+        digest = registry.get(origin) or sha256(folder / FILE_NAME)[:_DIGEST_CHARACTERS]
         source = LocalArtifactDatasetSource(str(folder))
         mlflow.log_input(MetaDataset(source, name=name, digest=digest), context=folder.name)  # type: ignore[abstract]
 

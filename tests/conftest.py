@@ -31,6 +31,8 @@ def workspace(tmp_path: Path) -> Workspace:
     """An empty project with the repository's configuration."""
     shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
     return Workspace(tmp_path)
 
 

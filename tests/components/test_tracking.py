@@ -25,7 +25,7 @@ def finished_runs(workspace: Workspace) -> dict[str, mlflow.entities.Run]:
 
 def test_stages_are_children_of_the_pipeline_run_and_alone_otherwise(tracked_workspace: Workspace) -> None:
     workspace = tracked_workspace
-    (workspace.root / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": "0123456789abcdef0123456789abcdef.dir", "path": "data"}]}))
+    (workspace.root / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": "0123456789abcdef0123456789abcdef.dir", "path": "data/faces"}]}))
     with (
         tracking.pipeline_run(workspace, "all", parameters={"common": {"seed": 3}}, tags={"prefect.flow_run": "f"}) as parent,
         tracking.stage_run(workspace, "corpus", parameters={"corpus": {"train": 5}}),
@@ -56,7 +56,7 @@ def test_an_error_marks_the_run_as_failed(tracked_workspace: Workspace) -> None:
 def test_datasets_carry_the_digest_of_dvc_or_of_their_manifest(tracked_workspace: Workspace, tmp_path: Path) -> None:
     workspace = tracked_workspace
     digest = "0123456789abcdef0123456789abcdef.dir"
-    (workspace.root / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": digest, "path": "data"}]}))
+    (workspace.root / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": digest, "path": "data/faces"}]}))
     development, synthesis = workspace.stage("corpus/development"), workspace.stage("synthesis")
     write_corpus(development, identities=7, images_per_identity=1, size=32)
     write_corpus(synthesis, identities=7, images_per_identity=1, size=32, seed=1)

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import yaml
 
 from components import tracking
+from components.lineage import data_digests
 from components.stages import STAGES
 from components.workspace import Workspace
 from flows.commands.params import as_yaml
@@ -22,7 +24,7 @@ from synfer.config import load_config
 from synfer.images import load_images
 from synfer.manifest import read_manifest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 REPORTED = (
     "generation/judge_accuracy", "generation/kid", "classifiers/real/uar", "classifiers/synthetic/uar", "classifiers/real+synthetic/uar",
@@ -62,6 +64,9 @@ def copy_project(root: Path, target: Path) -> Path:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / name, target / name)
     shutil.copytree(root / "data" / "faces", target / "data" / "faces")
+    registry = yaml.safe_load((root / "data.dvc").read_text())
+    registry["outs"] = [out for out in registry["outs"] if out["path"] == "data/faces"]  # releases of this checkout stay here
+    (target / "data.dvc").write_text(yaml.safe_dump(registry))
     (target / "params.yaml").write_text(as_yaml(load_config(root / "params.yaml", overlays=["smoke"])))
     subprocess.run(["git", "init", "--quiet"], cwd=target, check=True)
     return target
@@ -77,7 +82,11 @@ def smoke_runs(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pr
         project: subprocess.Popen(command, cwd=project, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for project, command in commands.items()
     }
-    printed = {project: process.communicate() for project, process in running.items()}
+    try:
+        printed = {project: process.communicate() for project, process in running.items()}
+    finally:
+        for process in running.values():
+            process.kill()  # of a test that ran out of time; a finished one does not mind
     for project, process in running.items():
         assert process.returncode == 0, "\n".join(printed[project])[-5000:]
     return Project(by_flow, *printed[by_flow]), Project(by_dvc, *printed[by_dvc])
@@ -121,6 +130,7 @@ def test_released_rows_are_the_rectified_ones(smoke_runs: Runs) -> None:
     project = smoke_runs[0]
     release, rectified = project.root / "data" / "synthetic" / "smoke", project.artifacts / "rectification"
     assert (release / "manifest.parquet").read_bytes() == (rectified / "manifest.parquet").read_bytes()
+    assert "data/synthetic/smoke" in data_digests(project.root)
     ids = read_manifest(rectified)["sample_id"].tolist()
     assert (load_images(release, ids, size=64) == load_images(project.artifacts / "synthesis", ids, size=64)).all()
 
