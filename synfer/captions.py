@@ -1,7 +1,7 @@
 """Captions from a grammar: what a face shows in words, deterministic given its generator.
 
-A caption names the person ("a young woman with long red hair"), the expression ("a fearful expression") and up to three visible AUs ("raised
-inner brows"). Any part may be left out, so that a text-only model also learns each part alone.
+A caption names the person ("a young woman with long red hair"), the expression ("a fearful expression") and up to three visible AUs
+("raised inner brows"). Any part may be left out, so that a text-only model also learns each part alone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def caption(
 ) -> str:
     """Caption of a face; `expression` may be a basic one, a compound ("happily surprised") or "" for none.
 
-    Without `rng` the caption is the full one: every attribute, then up to three of the strongest AUs. With `rng` parts are left out at random.
+    Without `rng` the caption is the full one: every attribute, then up to three of the strongest AUs. With `rng` parts are left out at
+    random.
     Raises VocabularyError on an unknown expression, attribute or value.
     """
     known = check_attributes(attributes or {})

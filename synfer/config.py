@@ -13,7 +13,6 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from synfer.errors import SynferError
-from synfer.errors import SynferError
 from synfer.vocabulary import DEFAULT_EXPRESSIONS, check_expression, unknown
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -67,7 +66,7 @@ class Generator(Section):
     """Stage generator: the diffusion backbone and how it is adapted."""
 
     backbone: str = Field("assets/tiny-sd", description="diffusers folder: unet, vae, text_encoder, tokenizer, scheduler (and au_adapter)")
-    adapt: Literal["none", "lora", "full"] = Field("none", description="none takes the weights as they are; lora or full fine-tune the U-Net")
+    adapt: Literal["none", "lora", "full"] = Field("none", description="none keeps the weights; lora or full fine-tune the U-Net")
     steps: Count = Field(0, description="optimiser steps of fine-tuning")
     batch_size: Positive = 64
     learning_rate: float = Field(3e-4, gt=0)
@@ -96,7 +95,7 @@ class Synthesis(Section):
     num_inference_steps: Positive = 20
     guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the caption")
     au_guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the AUs; equal scales need one forward less")
-    semantic_guidance: float = Field(0.05, ge=0, description="lambda: step along the normalised gradient, share of the embedding's norm; 0 is off")
+    semantic_guidance: float = Field(0.05, ge=0, description="lambda: step along the unit gradient, share of the embedding's norm; 0 is off")
     guidance_confidence: Share = Field(0.8, description="samples whose guide is surer than this are left alone")
     guidance_every: Positive = Field(2, description="guide at every n-th step")
     guidance_window: tuple[Share, Share] = Field((0.2, 0.8), description="share of the denoising during which guidance acts")

@@ -1,7 +1,7 @@
 """Images as bytes: encoding with the AI-generated mark, decoding with a clear error, and Parquet shards of them.
 
-A dataset folder holds `manifest.parquet` (one row an image, no pixels) and `images-00000.parquet`, `images-00001.parquet`, ... with the columns
-`sample_id` and `image` (a struct of `bytes` and `path`, the convention that `datasets.load_dataset("parquet")` reads as an Image).
+A dataset folder holds `manifest.parquet` (one row an image, no pixels) and `images-00000.parquet`, `images-00001.parquet`, ... with the
+columns `sample_id` and `image` (a struct of `bytes` and `path`, the convention that `datasets.load_dataset("parquet")` reads as an Image).
 """
 
 from __future__ import annotations
@@ -96,12 +96,11 @@ def iter_encoded(folder: Path, *, batch_size: int = 256) -> Iterator[tuple[str, 
     for path in shard_paths(folder):
         for batch in _open_shard(path).iter_batches(batch_size=batch_size, columns=["sample_id", "image"]):
             images = batch.column("image").field("bytes")
-            for sample_id, data in zip(batch.column("sample_id").to_pylist(), images.to_pylist(), strict=True):
-                yield sample_id, data
+            yield from zip(batch.column("sample_id").to_pylist(), images.to_pylist(), strict=True)
 
 
 def iter_images(folder: Path, sample_ids: Iterable[str] | None = None) -> Iterator[tuple[str, np.ndarray]]:
-    """Stream (sample_id, RGB pixels uint8 (H, W, 3)) of the wanted samples (all by default) in shard order; one missing raises ImageError."""
+    """Stream (sample_id, RGB pixels uint8 (H, W, 3)) of the wanted samples (default: all) in shard order; one missing raises ImageError."""
     wanted = None if sample_ids is None else set(sample_ids)
     for sample_id, data in iter_encoded(folder):
         if wanted is None or sample_id in wanted:

@@ -1,4 +1,4 @@
-"""Lets `import torchvision` pass beside a CPU build of torch; import this module before timm, diffusers, torchmetrics or transformers' models.
+"""Lets `import torchvision` pass beside a CPU build of torch; import this before timm, diffusers, torchmetrics, transformers' models.
 
 torchvision's wheel on the package index is built for CUDA. Beside a CPU torch its operators cannot load and the import dies with "operator
 torchvision::nms does not exist", taking every package above with it. Declaring the two operators first makes the import pass; nothing in

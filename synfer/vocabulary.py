@@ -1,8 +1,8 @@
 """The one table of expressions, action units (AUs) and how they combine; every other module asks here.
 
-Expressions follow AffectNet's order. The AU vector is OpenGraphAU's 41 entries (27 units, then left/right pairs of seven of them) followed by
-AU 43, eyes closed, which that vector lacks. Entries are intensities 0..5: FACS' absent, A trace, B slight, C marked, D severe, E maximum.
-Left and right are the person's own, as in FACS: the left half of a face is on the right of an unmirrored image.
+Expressions follow AffectNet's order. The AU vector is OpenGraphAU's 41 entries (27 units, then left/right pairs of seven of them) followed
+by AU 43, eyes closed, which that vector lacks. Entries are intensities 0..5: FACS' absent, A trace, B slight, C marked, D severe, E
+maximum. Left and right are the person's own, as in FACS: the left half of a face is on the right of an unmirrored image.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def _make(recipe: Recipe, work: Path, out: Path, *, seed: int) -> None:
     }  # fmt: skip
     temporary = work / f".{recipe.role}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    save(model, temporary, card)
+    save(model.half(), temporary, card)  # half the bytes in the repository, the same predictions
     load(temporary)  # the weights on disk are the card's
     out.mkdir(parents=True, exist_ok=True)
     replace_folder(temporary, out / recipe.role)

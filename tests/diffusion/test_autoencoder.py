@@ -1,4 +1,4 @@
-"""Autoencoder: unit latents by folding change nothing that is decoded; the loss weighs hue; batches walk through every row once an epoch."""
+"""Autoencoder: unit latents by folding change nothing that is decoded; the loss weighs hue; batches walk through every row an epoch."""
 
 import torch
 

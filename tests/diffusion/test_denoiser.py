@@ -53,6 +53,7 @@ def test_gradients_reach_unet_text_encoder_and_adapter(backbone):
         dropout=everything,
     )
     loss.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in backbone.au_adapter.processors[next(iter(backbone.au_adapter.processors))].parameters())
+    processor = next(iter(backbone.au_adapter.processors.values()))
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in processor.parameters())
     assert backbone.text_encoder.get_input_embeddings().weight.grad.abs().sum() > 0
     assert backbone.unet.conv_in.weight.grad.abs().sum() > 0
