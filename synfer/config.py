@@ -95,7 +95,7 @@ class Synthesis(Section):
     num_inference_steps: Positive = 20
     guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the caption")
     au_guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the AUs; equal scales need one forward less")
-    semantic_guidance: float = Field(0.05, ge=0, description="lambda: step along the unit gradient, share of the embedding's norm; 0 is off")
+    semantic_guidance: float = Field(0.05, ge=0, description="lambda: step along the unit gradient in shares of the norm; 0 is off")
     guidance_confidence: Share = Field(0.8, description="samples whose guide is surer than this are left alone")
     guidance_every: Positive = Field(2, description="guide at every n-th step")
     guidance_window: tuple[Share, Share] = Field((0.2, 0.8), description="share of the denoising during which guidance acts")
