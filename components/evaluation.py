@@ -14,6 +14,7 @@ from components.classifier_scores import read_test, score_classifiers
 from components.corpus import check_identities
 from components.fer_models import people, read_roles
 from components.generation_scores import score_generation
+from components.generator import read_generator_role
 from components.record import Record
 from synfer.config import Common
 from synfer.config import Evaluation as Section
@@ -29,6 +30,7 @@ def run(
     development: Path,
     classifiers: Path,
     fer_models: Path,
+    generator: Path,
     synthesis: Path,
     rectification: Path,
     out: Path,
@@ -36,7 +38,8 @@ def run(
     """Write metrics, tables, figures and `predictions/*.parquet` to `out`; raises RoleConflict if the judge has another role."""
     rows = read_manifest(test)
     check_identities(pd.concat([read_manifest(development), rows]), where="development and test")
-    check_roles({**read_roles(fer_models), "the test split": Role("", frozenset(people(rows)))})
+    others = {"the generator": read_generator_role(generator), "the test split": Role("", frozenset(people(rows)))}
+    check_roles({**read_roles(fer_models), **others})
     faces = read_test(test, rows, common)
     record = Record(out)
     score_classifiers(classifiers, faces, section, common, record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from components.device import torch_device
+from components.fer_models import people
 from components.record import Record
 from components.tracking import log_metrics
 from synfer.classifiers.examples import to_tensor
@@ -21,10 +23,13 @@ from synfer.diffusion.lora import add_lora, merge_lora
 from synfer.diffusion.sampling import decode
 from synfer.diffusion.training import Schedule, Training
 from synfer.faces.sheet import labelled_sheet
+from synfer.files import write_json
 from synfer.images import load_images
 from synfer.manifest import read_manifest, stack
+from synfer.metrics.roles import Role, compact_identities, expand_identities
 from synfer.seeding import derive_seed
 
+ROLE, CARD = "generator.json", "card.json"
 _ENCODE_BATCH = 64
 _SHOWN = 14
 
@@ -40,7 +45,23 @@ def run(section: Section, common: Common, *, development: Path, fer_models: Path
         backbone = load_backbone(source, device=device)
         fine_tune(section, common, backbone, development, checkpoint=out / "checkpoint")
         save_backbone(backbone, target)
+    write_json(out / ROLE, _role(section, common, development, target))
     _record(section, common, development, target, out)
+
+
+def read_generator_role(generator: Path) -> Role:
+    """Hash of the generator's weights and the people it has seen."""
+    role = json.loads((generator / ROLE).read_text(encoding="utf-8"))
+    return Role(role["sha256"], expand_identities(role["identities"]))
+
+
+def _role(section: Section, common: Common, development: Path, target: Path) -> dict[str, object]:
+    """Whom the generator has seen: the people on the backbone's card, where it has one, and those it was fine-tuned on here."""
+    card = Path(section.backbone) / CARD
+    seen = expand_identities(json.loads(card.read_text(encoding="utf-8"))["trained_on"]["identities"]) if card.is_file() else frozenset()
+    if section.adapt != "none":
+        seen |= frozenset(people(read_manifest(development).query("split == 'train'")))
+    return {"sha256": backbone_sha256(target), "identities": compact_identities(seen)}
 
 
 def fine_tune(section: Section, common: Common, backbone: Backbone, development: Path, *, checkpoint: Path) -> None:

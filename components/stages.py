@@ -54,7 +54,7 @@ _TABLE = (
     Stage("rectification", reads=(_REAL, "generator", "synthesis", "feranno", "fer_models")),
     Stage("validation", reads=("rectification", "synthesis")),
     Stage("classifiers", reads=(_REAL, "synthesis", "rectification", "validation")),
-    Stage("evaluation", reads=(_TEST, _REAL, "classifiers", "fer_models", "synthesis", "rectification")),
+    Stage("evaluation", reads=(_TEST, _REAL, "classifiers", "fer_models", "generator", "synthesis", "rectification")),
 )
 STAGES: dict[str, Stage] = {
     stage.name: stage

@@ -13,9 +13,11 @@ from components.corpus import run as run_corpus
 from components.embedded_corpus import write_corpus
 from components.evaluation import run
 from components.fer_models import run as run_fer_models
+from components.generator import ROLE
 from components.record import read_metrics, read_pictures, read_tables
 from synfer.classifiers.models import load, save
 from synfer.config import Classifiers, Common, Corpus, Evaluation, FerModels
+from synfer.files import write_json
 from synfer.manifest import read_manifest, write_manifest
 from synfer.metrics.roles import RoleConflict
 from synfer.vocabulary import DEFAULT_EXPRESSIONS, EXPRESSIONS
@@ -40,10 +42,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     write_manifest(frame.assign(label=frame["true_expression"], posterior=list(posterior), action=action, **extra), root / "rectification")
     fer = FerModels(source="train", guide="test_resnet", annotators=("test_efficientnet",), judge="test_byobnet", epochs=2)
     run_fer_models(fer, COMMON, development=root / "development", out=root / "fer_models")
+    write_json(root / "generator" / ROLE, {"sha256": "0" * 64, "identities": ["person-10000..person-10010"]})
     inputs = {name: root / name for name in ("development", "synthesis", "rectification")}
     section = Classifiers(backbone="test_resnet", epochs=2)
     run_classifiers(section, COMMON, **inputs, validation=root, out=root / "classifiers")
-    return {**inputs, **{name: root / name for name in ("test", "classifiers", "fer_models")}}
+    return {**inputs, **{name: root / name for name in ("test", "classifiers", "fer_models", "generator")}}
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +141,10 @@ def test_a_person_in_development_and_test_stops_everything(inputs: dict[str, Pat
     write_manifest(frame.assign(identity=[stranger, *frame["identity"].iloc[1:]]), tmp_path / "development")
     with pytest.raises(CorpusError, match=f"{stranger} is in test and train"):
         run(SECTION, COMMON, **{**inputs, "development": tmp_path / "development"}, out=tmp_path)
+
+
+def test_a_judge_that_knows_the_generators_people_stops_the_evaluation(inputs: dict[str, Path], tmp_path: Path) -> None:
+    person = load(inputs["fer_models"] / "judge").card["trained_on"]["identities"][0].split("..")[0]
+    write_json(tmp_path / "generator" / ROLE, {"sha256": "0" * 64, "identities": [person]})
+    with pytest.raises(RoleConflict, match=f"the generator share 1 training identities, for example {person}"):
+        run(SECTION, COMMON, **{**inputs, "generator": tmp_path / "generator"}, out=tmp_path)
