@@ -30,6 +30,7 @@ def reliability_diagram(panels: Mapping[str, tuple[Reliability, Reliability]]) -
             axis.scatter(diagram.confidence, diagram.accuracy, sizes, color=color, label=f"{when}: ECE {diagram.ece:.3f}")
         axis.set(title=name, xlabel="confidence", xlim=(0, 1.03), ylim=(0, 1.03))
         axis.legend(frameon=False, fontsize=8, loc="upper left")
+        axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("share right")
     return figure
 
@@ -48,6 +49,7 @@ def precision_coverage_figure(curves: Mapping[str, Curve], thresholds: Threshold
     axis.set(xlabel="coverage: share of images labelled", ylabel="precision of the label", xlim=(0, 1.02))
     axis.legend(frameon=False, fontsize=8, loc="lower left")
     axis.grid(alpha=0.2)
+    axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -55,6 +57,7 @@ def face_sheet(images: np.ndarray, words: Sequence[str], *, columns: int = 4) ->
     """Faces uint8 (N, H, W, 3) in a grid with a few words under each."""
     font, lines = ImageFont.load_default(size=_TEXT), [textwrap.wrap(text, _WRAP) for text in words]
     height = _FACE + (max(map(len, lines)) + 1) * _LINE
+    columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * _CELL, rows * height), "white")
     draw = ImageDraw.Draw(sheet)
@@ -68,7 +71,7 @@ def face_sheet(images: np.ndarray, words: Sequence[str], *, columns: int = 4) ->
 def action_bars(shares: Mapping[str, Mapping[str, float]]) -> Figure:
     """For each class, the shares of the actions as one stacked bar."""
     colors = {"keep": GREEN, "relabel": BLUE, "soften": "#f59e0b", "reject": RED}
-    figure = Figure(figsize=(6.4, 0.9 + 0.36 * len(shares)), layout="constrained")
+    figure = Figure(figsize=(5.8, 1.1 + 0.38 * len(shares)), layout="constrained")
     axis = figure.add_subplot()
     left = np.zeros(len(shares))
     for action, color in colors.items():

@@ -51,14 +51,15 @@ def record_outcome(outcome: Outcome, classes: Sequence[str], *, images: Path, im
     record = Record(out)
     diagrams = _diagrams(outcome)
     _metrics(record, outcome, diagrams["pool"][1].ece)
-    _tables(record, outcome, diagrams)
+    _tables(record, outcome, classes, diagrams)
     _figures(record, outcome, classes, diagrams)
     for action, title, caption in (
         ("relabel", "Relabelled faces", "The surest first: what was asked, and what the members see instead."),
-        ("soften", "Softened faces", "Worth keeping, but no single label is worth asserting; they carry the whole posterior."),
-        ("reject", "Rejected faces", "Too unsure to be used at all at the wanted precision."),
+        ("soften", "Softened faces", "The least sure first: worth keeping, but with the whole posterior for a label."),
+        ("reject", "Rejected faces", "The surest first: still too unsure for the wanted precision."),
     ):
-        chosen = outcome.frame[outcome.frame["action"] == action].sort_values(["entropy", "sample_id"]).head(_SHEET)
+        rows = outcome.frame[outcome.frame["action"] == action]
+        chosen = rows.sort_values(["entropy", "sample_id"], ascending=action != "soften").head(_SHEET)
         if len(chosen):
             faces = load_images(images, chosen["sample_id"].tolist(), size=image_size)
             record.figure(f"sheet_{action}", face_sheet(faces, chosen["reason"].tolist()), title=title, caption=caption)
@@ -74,7 +75,7 @@ def share(record: Record, key: str, count: int, n: int) -> None:
 def _metrics(record: Record, outcome: Outcome, ece: float) -> None:
     frame, thresholds, n, n_val = outcome.frame, outcome.thresholds, len(outcome.frame), len(outcome.val_labels)
     share(record, "rectification/kept", int((frame["action"] != "reject").sum()), n)
-    for action, key in zip(ACTIONS, ("confirmed", "relabelled", "softened", "rejected"), strict=True):
+    for action, key in zip(ACTIONS, ("kept_as_asked", "relabelled", "softened", "rejected"), strict=True):
         share(record, f"rectification/{key}", int((frame["action"] == action).sum()), n)
     share(record, "rectification/agreement", int((frame["label"] == frame["expression"]).sum()), n)
     record.metric("rectification/intent_wrong", outcome.noise.wrong, n=n)
@@ -97,7 +98,7 @@ def _diagrams(outcome: Outcome) -> dict[str, tuple[Reliability, Reliability]]:
     return diagrams | {"pool": (reliability(mean, labels), reliability(outcome.pool(outcome.val_members), labels))}
 
 
-def _tables(record: Record, outcome: Outcome, diagrams: dict[str, tuple[Reliability, Reliability]]) -> None:
+def _tables(record: Record, outcome: Outcome, classes: Sequence[str], diagrams: dict[str, tuple[Reliability, Reliability]]) -> None:
     pool, rows = outcome.pool, []
     for name, probabilities in pool.calibrated(outcome.val_members).items():
         right = float((probabilities.argmax(axis=1) == outcome.val_labels).mean())
@@ -110,7 +111,8 @@ def _tables(record: Record, outcome: Outcome, diagrams: dict[str, tuple[Reliabil
     grouped = frame.groupby("expression", sort=False)
     actions = grouped["action"].value_counts().unstack(fill_value=0).reindex(columns=list(ACTIONS), fill_value=0)
     table = actions.assign(n=grouped.size(), confirmed=grouped["confirmed"].mean(), entropy=grouped["entropy"].mean())
-    record.table("Actions by what was asked", table.reset_index(names="asked"))
+    ordered = table.reindex([name for name in classes if name in table.index])
+    record.table("Actions by what was asked", ordered.reset_index(names="asked"))
 
 
 def _rules(outcome: Outcome) -> pd.DataFrame:

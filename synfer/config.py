@@ -81,7 +81,7 @@ class Feranno(Section):
 
     timestep: Count = Field(10, description="noise level at which features are read; small ones keep the expression")
     train_images: Count = Field(2400, description="training images whose features are computed, 0 for all")
-    epochs: Positive = 12
+    epochs: Positive = 8
     batch_size: Positive = 64
     learning_rate: float = Field(2e-3, gt=0)
     width: Positive = Field(64, description="width of the two encoders and the fusion block, a multiple of 4")

@@ -54,7 +54,7 @@ def reasons(
             {
                 "keep": f"{seen}; {label} as asked",
                 "relabel": f"{seen}; {label}, asked was {asked}",
-                "soften": f"{seen}; not sure enough to assert one label: {_ranking(posterior[row], classes)}; asked was {asked}",
+                "soften": f"{seen}; soft label {_ranking(posterior[row], classes)}, not sure enough for one alone; asked was {asked}",
                 "reject": f"{seen}; no label reaches {thresholds.reject_below:.2f}: {_ranking(posterior[row], classes)}; asked was {asked}",
             }[ACTIONS[decisions.action[row]]]
         )

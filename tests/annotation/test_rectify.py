@@ -122,7 +122,7 @@ def test_actions_follow_the_thresholds_and_say_why() -> None:
     assert decisions.agreement == pytest.approx([1, 1, 2 / 3, 1 / 3])
     words = reasons(q, intents, choices, decisions, thresholds, classes=("neutral", "anger", "disgust", "fear", "sadness"))
     assert words[1] == "both annotators and FERAnno see neutral; neutral (0.90), asked was anger"
-    assert words[2].startswith("FERAnno and annotator 0 see neutral, annotator 1 sees anger; not sure enough")
+    assert words[2].startswith("FERAnno and annotator 0 see neutral, annotator 1 sees anger; soft label neutral 0.60, anger 0.40")
     assert "no label reaches 0.50: neutral 0.30, anger 0.25; asked was disgust" in words[3]
 
 
