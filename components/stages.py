@@ -103,12 +103,20 @@ def run_stage(name: str, config: Config, workspace: Workspace, *, tags: Mapping[
 
 def stage_inputs(stage: Stage, workspace: Workspace) -> dict[str, Path]:
     """Keyword arguments of a stage's `run`: its input folders by name; raises StageError naming the first that is missing and its maker."""
-    folders = {Path(read).name: workspace.stage(read) for read in stage.reads}
     for read in stage.reads:
-        if not workspace.stage(read).is_dir():
-            maker = read.split("/")[0]
-            raise StageError(f"{stage.name} needs artifacts/{read}, which does not exist; make it with: synfer run {maker}")
-    return {"artifacts": workspace.artifacts} if stage.whole else folders
+        _check_input(stage, read, workspace)
+    return {"artifacts": workspace.artifacts} if stage.whole else {Path(read).name: workspace.stage(read) for read in stage.reads}
+
+
+def stages_from(start: str, workspace: Workspace) -> list[str]:
+    """Names of the stages from `start` on; raises StageError if one of them needs what an earlier stage has not left."""
+    names = list(STAGES)
+    later = names[names.index(find_stage(start).name) :]
+    for name in later:
+        for read in STAGES[name].reads:
+            if read.split("/")[0] not in later:
+                _check_input(STAGES[name], read, workspace)
+    return later
 
 
 def resolved_section(stage: Stage, config: Config, workspace: Workspace) -> Section:
@@ -126,6 +134,12 @@ def resolved_section(stage: Stage, config: Config, workspace: Workspace) -> Sect
         hint = "; bring it with: dvc pull data.dvc" if folder.is_relative_to(workspace.data) else ""
         raise StageError(f"{stage.name}.{stage.source}: the folder {getattr(section, stage.source)} does not exist{hint}")
     return section.model_copy(update={stage.source: str(folder)})
+
+
+def _check_input(stage: Stage, read: str, workspace: Workspace) -> None:
+    if not workspace.stage(read).is_dir():
+        maker = read.split("/")[0]
+        raise StageError(f"{stage.name} needs artifacts/{read}, which does not exist; make it with: synfer run {maker}")
 
 
 def _folders(stage: Stage, workspace: Workspace, section: Section) -> list[Path]:

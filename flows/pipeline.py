@@ -80,7 +80,9 @@ def pipeline(overlays: list[str] | None = None, overrides: list[str] | None = No
         labels = rectification(run, corpus=real, generator=backbone, synthesis=faces, feranno=annotator, fer_models=roles)
         gate = validation(run, rectification=labels, synthesis=faces)
         trained = classifiers(run, corpus=real, synthesis=faces, rectification=labels, validation=gate)
-        measured = evaluation(run, corpus=real, classifiers=trained, fer_models=roles, synthesis=faces, rectification=labels)
+        measured = evaluation(
+            run, corpus=real, classifiers=trained, fer_models=roles, generator=backbone, synthesis=faces, rectification=labels
+        )
         report(run, evaluation=measured)
         release(run, synthesis=faces, rectification=labels, validation=gate)
         registration(run, evaluation=measured, classifiers=trained, validation=gate)

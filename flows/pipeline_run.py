@@ -8,7 +8,7 @@ from pathlib import Path
 from prefect.logging import get_run_logger
 
 from components.record import Metric, read_metrics
-from components.stages import STAGES, find_stage, run_stage, stage_inputs
+from components.stages import STAGES, run_stage, stages_from
 from components.workspace import Workspace
 from flows.artifacts import ProgressBar, show_stage
 from flows.project import console, shown
@@ -34,10 +34,9 @@ class PipelineRun:
     """The project, the configuration and the first stage of one pipeline run; knows how far it is."""
 
     def __init__(self, workspace: Workspace, config: Config, *, start: str, flow_run_id: str) -> None:
-        """Raises StageError if `start` is no stage, or if what it reads is missing."""
+        """Raises StageError if `start` is no stage, or if an earlier one has not left what is needed."""
         self.workspace, self.config, self.flow_run_id = workspace, config, flow_run_id
-        stage_inputs(find_stage(start), workspace)
-        self._first = list(STAGES).index(start)
+        self._wanted = stages_from(start, workspace)
         self._started = time.perf_counter()
         self._console = console()
         self._progress = ProgressBar()
@@ -49,9 +48,9 @@ class PipelineRun:
 
     def stage(self, name: str) -> Path:
         """Run a stage, or take what an earlier run left where the pipeline starts later; returns its folder."""
-        position = list(STAGES).index(name)
-        if position < self._first:
+        if name not in self._wanted:
             return self.workspace.stage(name)
+        position = list(STAGES).index(name)
         label = f"{position + 1:2d}/{len(STAGES)} {name:<14}"
         if self._console.is_terminal:
             self._console.print(f"[dim]{label} ...[/dim]")

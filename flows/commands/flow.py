@@ -35,10 +35,10 @@ def pipeline(
     synfer flow pipeline --set synthesis.images=2800 --from synthesis
     """
     workspace, _ = load_project(config, set_)  # a bad key is told before Prefect starts
-    from components.stages import find_stage
+    from components.stages import stages_from
     from flows.prefect_home import use_project_home
 
-    find_stage(start)
+    stages_from(start, workspace)
     use_project_home(workspace.root)
     from flows.pipeline import pipeline as flow
 

@@ -11,7 +11,7 @@ import pytest
 
 from components.embedded_corpus import write_corpus
 from components.partial import close_partial, fingerprint, open_partial
-from components.stages import STAGES, Stage, StageError, find_stage, resolved_section, run_stage, stage_inputs
+from components.stages import STAGES, Stage, StageError, find_stage, resolved_section, run_stage, stage_inputs, stages_from
 from components.workspace import Workspace, WorkspaceError
 from synfer.config import Config, load_config
 from synfer.images import ImageError, shard_path
@@ -41,6 +41,17 @@ def test_unknown_stage_and_missing_input_are_named(workspace: Workspace) -> None
     with pytest.raises(StageError, match=r"corpus.source: the folder data/faces does not exist; bring it with: dvc pull data.dvc"):
         run_stage("corpus", Config(), workspace)
     assert not workspace.artifacts.exists()
+
+
+def test_a_later_start_needs_all_that_earlier_stages_left(workspace: Workspace) -> None:
+    for read in STAGES["evaluation"].reads:
+        workspace.stage(read).mkdir(parents=True, exist_ok=True)
+    with pytest.raises(StageError, match="report needs artifacts/feranno"):
+        stages_from("evaluation", workspace)
+    for name in STAGES:
+        workspace.stage(name).mkdir(exist_ok=True)
+    assert stages_from("evaluation", workspace) == ["evaluation", "report", "release", "registration"]
+    assert stages_from("corpus", workspace) == list(STAGES)
 
 
 def test_source_paths_are_absolute_and_train_is_none(workspace: Workspace) -> None:

@@ -61,6 +61,7 @@ def test_help_of_run_names_every_stage(capsys: pytest.CaptureFixture[str], monke
         (["run", "corpus"], 2, "corpus.source: the folder data/faces does not exist; bring it with: dvc pull data.dvc"),
         (["run", "classifiers"], 2, "needs artifacts/corpus/development, which does not exist; make it with: synfer run corpus"),
         (["flow", "pipeline", "--from", "nowhere"], 2, "unknown stage 'nowhere'"),
+        (["flow", "pipeline", "--from", "release"], 2, "release needs artifacts/rectification, which does not exist"),
         (["flow", "pipeline", "--set", "corpus.train=-1"], 2, "corpus.train = -1: "),
         (["params", "corpsu"], 2, "unknown section 'corpsu' (did you mean 'corpus'?)"),
         (["render", "joy"], 2, "unknown expression 'joy'; known: neutral, happiness"),
