@@ -26,7 +26,7 @@ from synfer.files import replace_folder
 SEED = 0
 GENERATOR_FACES = Range(14_000, GENERATOR, SEED, independent=0.35)
 AUTOENCODER = Schedule(steps=2_400, learning_rate=1.5e-3, warmup=60, ema_decay=0.995, save_every=200)
-DENOISER = Schedule(steps=3_000, learning_rate=6e-4, warmup=150, ema_decay=0.998, save_every=250)
+DENOISER = Schedule(steps=4_300, learning_rate=6e-4, warmup=150, ema_decay=0.998, save_every=250)
 DENOISER_BATCH = 32
 _WATCHED = 140
 
