@@ -113,6 +113,8 @@ def save_backbone(backbone: Backbone, folder: Path, *, dtype: torch.dtype | None
     """Write a diffusers folder that Stable Diffusion pipelines can read, with the adapter beside it; `dtype` casts the weights on disk."""
     folder.mkdir(parents=True, exist_ok=True)
     plain_unet(backbone.unet, dtype=dtype).save_pretrained(folder / "unet")
+    for part in (backbone.vae, backbone.scheduler):
+        part.register_to_config(_name_or_path=None)  # else the path it was read from travels with the weights
     for name in ("vae", "text_encoder"):
         module = getattr(backbone, name)
         own = module.dtype
@@ -126,7 +128,7 @@ def save_backbone(backbone: Backbone, folder: Path, *, dtype: torch.dtype | None
 
 def plain_unet(unet: UNet2DConditionModel, *, dtype: torch.dtype | None = None) -> UNet2DConditionModel:
     """A copy of a U-Net without its adapters: their processors are modules and would enter the checkpoint."""
-    config = {name: value for name, value in unet.config.items() if name not in ("encoder_hid_dim_type", "encoder_hid_dim")}
+    config = {name: value for name, value in unet.config.items() if name not in ("encoder_hid_dim_type", "encoder_hid_dim", "_name_or_path")}
     plain = UNet2DConditionModel.from_config(config)
     state = {name: value for name, value in unet.state_dict().items() if ".processor." not in name and "encoder_hid_proj" not in name}
     plain.load_state_dict(state)
