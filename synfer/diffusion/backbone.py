@@ -128,10 +128,10 @@ def save_backbone(backbone: Backbone, folder: Path, *, dtype: torch.dtype | None
 
 def plain_unet(unet: UNet2DConditionModel, *, dtype: torch.dtype | None = None) -> UNet2DConditionModel:
     """A copy of a U-Net without its adapters: their processors are modules and would enter the checkpoint."""
-    config = {name: value for name, value in unet.config.items() if name not in ("encoder_hid_dim_type", "encoder_hid_dim", "_name_or_path")}
-    plain = UNet2DConditionModel.from_config(config)
-    state = {name: value for name, value in unet.state_dict().items() if ".processor." not in name and "encoder_hid_proj" not in name}
-    plain.load_state_dict(state)
+    foreign = ("encoder_hid_dim_type", "encoder_hid_dim", "_name_or_path")
+    plain = UNet2DConditionModel.from_config({name: value for name, value in unet.config.items() if name not in foreign})
+    adapters = (".processor.", "encoder_hid_proj")
+    plain.load_state_dict({name: value for name, value in unet.state_dict().items() if not any(part in name for part in adapters)})
     return plain.to(dtype or unet.dtype)
 
 
