@@ -36,7 +36,7 @@ def test_lock_keeps_the_pins_that_prefect_needs(root: Path) -> None:
 
 
 def test_make_lists_its_targets(root: Path) -> None:
-    done = subprocess.run(["make", "help"], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run(["make", "--no-print-directory", "help"], cwd=root, capture_output=True, text=True, check=True)
     assert sorted(line.split()[0] for line in done.stdout.splitlines()) == sorted([*TARGETS, "help"])
 
 
