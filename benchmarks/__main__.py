@@ -17,7 +17,6 @@ from components.device import torch_device
 from components.plan import plan_faces
 from components.synthesis import draw_faces
 from components.workspace import Workspace
-from synfer.classifiers.examples import to_tensor
 from synfer.classifiers.models import load
 from synfer.classifiers.predict import predict
 from synfer.config import load_config
@@ -26,6 +25,7 @@ from synfer.diffusion.features import unet_features
 from synfer.faces.face import draw_face
 from synfer.faces.renderer import render
 from synfer.images import decode, encode_png, encode_webp
+from synfer.pixels import to_tensor
 from synfer.vocabulary import DEFAULT_EXPRESSIONS
 
 IMAGES = 70

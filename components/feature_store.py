@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from synfer.annotation.feranno import pool_map
 from synfer.annotation.feranno_fit import FeatureSet
-from synfer.classifiers.examples import to_tensor
 from synfer.diffusion.backbone import Backbone
 from synfer.diffusion.features import unet_features
 from synfer.images import iter_images, resize
+from synfer.pixels import to_tensor
 from synfer.seeding import derive_seed
 
 FeatureReader = Callable[[np.ndarray, Sequence[str]], tuple[list[Tensor], Tensor]]

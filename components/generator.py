@@ -13,20 +13,19 @@ from components.device import torch_device
 from components.fer_models import people
 from components.record import Record
 from components.tracking import log_metrics
-from synfer.classifiers.examples import to_tensor
 from synfer.config import Common
 from synfer.config import Generator as Section
-from synfer.diffusion.autoencoder import batch_rows
+from synfer.diffusion.autoencoder import batch_rows, reconstruct
 from synfer.diffusion.backbone import Backbone, backbone_sha256, copy_backbone, load_backbone, save_backbone
 from synfer.diffusion.denoiser import Dropout, denoising_loss
 from synfer.diffusion.lora import add_lora, merge_lora
-from synfer.diffusion.sampling import decode
 from synfer.diffusion.training import Schedule, Training
 from synfer.faces.sheet import labelled_sheet
 from synfer.files import write_json
 from synfer.images import load_images
 from synfer.manifest import read_manifest, stack
 from synfer.metrics.roles import Role, compact_identities, expand_identities
+from synfer.pixels import to_tensor
 from synfer.seeding import derive_seed
 
 ROLE, CARD = "generator.json", "card.json"
@@ -106,8 +105,7 @@ def _record(section: Section, common: Common, development: Path, target: Path, o
     backbone = load_backbone(target, device=torch_device(common.device))
     rows = read_manifest(development).query("split == 'val'").head(_SHOWN)
     images = load_images(development, rows["sample_id"].tolist(), size=backbone.image_size)
-    with torch.no_grad():
-        again = decode(backbone, backbone.encode(to_tensor(images)))
+    again = reconstruct(backbone.vae, images)
     record = Record(out)
     record.metric("generator/parameters", sum(parameter.numel() for parameter in backbone.unet.parameters()))
     error = (torch.from_numpy(images).float() - torch.from_numpy(again).float()).abs().mean() / 255

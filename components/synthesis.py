@@ -71,6 +71,7 @@ def draw_faces(section: Section, backbone: Backbone, guide: Classifier | None, r
     latents = sample_latents(
         backbone,
         conditions,
+        sampler=section.sampler,
         num_inference_steps=section.num_inference_steps,
         guidance_scale=section.guidance_scale,
         au_guidance_scale=section.au_guidance_scale,

@@ -92,7 +92,8 @@ class Synthesis(Section):
 
     images: Positive = Field(1400, description="number of generated images, spread evenly over the expressions")
     batch_size: Positive = 70
-    num_inference_steps: Positive = 14
+    sampler: Literal["dpm", "ddim"] = Field("dpm", description="dpm (DPM-Solver++, few steps) or ddim")
+    num_inference_steps: Positive = 10
     guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the caption")
     au_guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the AUs; equal scales need one forward less")
     semantic_guidance: float = Field(0.05, ge=0, description="lambda: step along the unit gradient in shares of the norm; 0 is off")

@@ -15,13 +15,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from components.assets.renders import Renders
-from synfer.classifiers.examples import to_tensor
 from synfer.classifiers.models import Network
-from synfer.diffusion.autoencoder import batch_rows, face_weight, reconstruction_loss, standardise_latents
+from synfer.diffusion.autoencoder import batch_rows, face_weight, reconstruct, reconstruction_loss, standardise_latents
 from synfer.diffusion.tiny_sd import tiny_autoencoder
 from synfer.diffusion.training import Schedule, Training
 from synfer.faces.sheet import labelled_sheet
 from synfer.files import whole_file
+from synfer.pixels import to_tensor
 from synfer.seeding import derive_seed
 
 _BATCH = 8
@@ -71,13 +71,6 @@ def train_autoencoder(faces: Renders, network: Network, *, schedule: Schedule, c
     batches = [to_tensor(faces.images[start : start + 64]) for start in range(0, min(_STANDARDISED_ON, len(faces)), 64)]
     standardise_latents(vae, batches)
     return vae
-
-
-@torch.no_grad()
-def reconstruct(vae: AutoencoderKL, images: np.ndarray) -> np.ndarray:
-    """Images uint8 (N, H, W, 3) through the autoencoder and back."""
-    found = [vae.decode(vae.encode(to_tensor(images[start : start + 64])).latent_dist.mean).sample for start in range(0, len(images), 64)]
-    return ((torch.cat(found).clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 
 def _sheet(vae: AutoencoderKL, faces: Renders, path: Path) -> None:

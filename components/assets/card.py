@@ -7,17 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from components.assets.renders import Range, plan, trained_on
 from components.plan import plan_faces
 from components.synthesis import draw_faces
-from synfer.classifiers.examples import class_indices, to_tensor
+from synfer.classifiers.examples import class_indices
 from synfer.classifiers.models import Classifier, load
 from synfer.classifiers.predict import predict
 from synfer.config import Synthesis
+from synfer.diffusion.autoencoder import reconstruct
 from synfer.diffusion.backbone import Backbone, load_backbone
-from synfer.diffusion.sampling import decode
 from synfer.diffusion.training import Schedule
 from synfer.faces.renderer import render
 from synfer.files import write_json
@@ -40,17 +39,10 @@ def measure(folder: Path, fer_models: Path) -> dict[str, dict[str, float]]:
     images = render(plan(wanted), size=backbone.image_size)
     return {
         "renders": _accuracy(judge, images, truth),
-        "reconstructions": _accuracy(judge, reconstruct(backbone, images), truth),
+        "reconstructions": _accuracy(judge, reconstruct(backbone.vae, images), truth),
         "generated": _generated(backbone, judge, guide, semantic_guidance=0.0),
         "generated_guided": _generated(backbone, judge, guide, semantic_guidance=Synthesis().semantic_guidance),
     }
-
-
-@torch.no_grad()
-def reconstruct(backbone: Backbone, images: np.ndarray) -> np.ndarray:
-    """Images uint8 (N, H, W, 3) through the autoencoder and back."""
-    parts = [decode(backbone, backbone.encode(to_tensor(images[start : start + _BATCH]))) for start in range(0, len(images), _BATCH)]
-    return np.concatenate(parts)
 
 
 def write_card(folder: Path, measured: Mapping[str, object], *, faces: Range, schedules: Mapping[str, Schedule]) -> Path:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from components.assets.renders import Renders
 from synfer.captions import caption, vocabulary_corpus
-from synfer.classifiers.examples import class_indices, to_tensor
+from synfer.classifiers.examples import class_indices
 from synfer.classifiers.models import Network
 from synfer.classifiers.predict import predict
 from synfer.diffusion.autoencoder import batch_rows, face_weight
@@ -26,6 +26,7 @@ from synfer.faces.expression import draw_aus
 from synfer.faces.identity import draw_identity
 from synfer.faces.sheet import labelled_sheet
 from synfer.files import whole_file
+from synfer.pixels import to_tensor
 from synfer.seeding import derive_seed
 from synfer.vocabulary import DEFAULT_EXPRESSIONS
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from synfer.errors import SynferError
 from synfer.vocabulary import unknown
@@ -67,8 +66,3 @@ def class_indices(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
 def one_hot(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     """Class probabilities float32 (N, K) that are sure of each label."""
     return np.eye(len(classes), dtype=np.float32)[class_indices(labels, classes)]
-
-
-def to_tensor(images: np.ndarray) -> torch.Tensor:
-    """Pixels uint8 (N, H, W, 3) as float (N, 3, H, W) in [-1, 1]; channels-last in memory, as they came."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)

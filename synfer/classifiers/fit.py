@@ -16,9 +16,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from synfer.classifiers.augment import jitter, mirror
-from synfer.classifiers.examples import Examples, ExamplesError, to_tensor
+from synfer.classifiers.examples import Examples, ExamplesError
 from synfer.classifiers.models import Network, to_device
 from synfer.classifiers.predict import predict, predict_aus
+from synfer.pixels import to_tensor
 from synfer.vocabulary import FLIP_ORDER, MAX_INTENSITY
 
 AVERAGED_SHARE = 0.04  # the averaged weights look back over about this share of the training

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from synfer.classifiers.examples import to_tensor
 from synfer.classifiers.models import Classifier, Network
+from synfer.pixels import to_tensor
 from synfer.vocabulary import MAX_INTENSITY
 
 

@@ -10,11 +10,13 @@ import synfer.torchvision_shim  # noqa: F401
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F
 
+from synfer.pixels import to_bytes, to_tensor
 from synfer.seeding import derive_seed
 
 _COLOUR_WEIGHT = 4.0
@@ -82,6 +84,13 @@ def standardise_latents(vae: AutoencoderKL, batches: Sequence[Tensor]) -> tuple[
     post.bias += (post.weight * mean[None, :, None, None]).sum(dim=(1, 2, 3))
     post.weight *= deviation[None, :, None, None]
     return mean, deviation
+
+
+@torch.no_grad()
+def reconstruct(vae: AutoencoderKL, images: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
+    """Images uint8 (N, H, W, 3) through the autoencoder and back, by the mean of the posterior."""
+    parts = [to_tensor(images[start : start + batch_size]).to(vae.device, vae.dtype) for start in range(0, len(images), batch_size)]
+    return np.concatenate([to_bytes(vae.decode(vae.encode(part).latent_dist.mean).sample) for part in parts])
 
 
 def batch_rows(count: int, *, batch_size: int, step: int, seed: int) -> Tensor:

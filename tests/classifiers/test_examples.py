@@ -3,20 +3,11 @@
 import numpy as np
 import pytest
 
-from synfer.classifiers.examples import ExamplesError, class_indices, concatenate, examples, one_hot, to_tensor
+from synfer.classifiers.examples import ExamplesError, class_indices, concatenate, examples, one_hot
 
 
 def pixels(rows: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (rows, 8, 8, 3), dtype=np.uint8)
-
-
-def test_pixels_survive_the_way_to_a_tensor_and_back() -> None:
-    images = pixels(5)
-    tensor = to_tensor(images)
-    assert tensor.shape == (5, 3, 8, 8)
-    black, white = (float(to_tensor(np.full((1, 2, 2, 3), value, np.uint8)).mean()) for value in (0, 255))
-    assert (black, white) == (-1, 1)
-    assert (((tensor + 1) * 127.5).round().permute(0, 2, 3, 1).numpy() == images).all()
 
 
 def test_labels_by_name_not_by_index() -> None:

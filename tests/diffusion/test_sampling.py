@@ -13,10 +13,20 @@ def conditions(seeds):
     return Conditions(captions, np.zeros((len(seeds), AU_COUNT), np.float32), seeds)
 
 
-def test_a_face_is_the_same_alone_and_in_a_batch(backbone):
-    together = sample_latents(backbone, conditions([5, 6, 7]), num_inference_steps=4)
-    alone = sample_latents(backbone, conditions([5]), num_inference_steps=4)
+@pytest.mark.parametrize("sampler", ["dpm", "ddim"])
+def test_a_face_is_the_same_alone_and_in_a_batch(backbone, sampler):
+    together = sample_latents(backbone, conditions([5, 6, 7]), sampler=sampler, num_inference_steps=4)
+    alone = sample_latents(backbone, conditions([5]), sampler=sampler, num_inference_steps=4)
     torch.testing.assert_close(together[:1], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_dpm_solver_comes_nearer_to_the_limit_than_ddim_in_as_many_steps(backbone):
+    limit = sample_latents(backbone, conditions([1, 2]), sampler="ddim", num_inference_steps=200)
+    distances = {
+        sampler: (sample_latents(backbone, conditions([1, 2]), sampler=sampler, num_inference_steps=10) - limit).norm()
+        for sampler in ("dpm", "ddim")
+    }
+    assert distances["dpm"] < 0.7 * distances["ddim"]
 
 
 def test_two_forwards_at_equal_scales_are_the_three_forwards_in_the_limit(backbone):

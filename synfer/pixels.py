@@ -1,0 +1,18 @@
+"""Pixels between the two forms they have here: bytes on disk and in NumPy, numbers in [-1, 1] in networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """Pixels uint8 (N, H, W, 3) as float (N, 3, H, W) in [-1, 1]; channels-last in memory, as they came."""
+    return torch.from_numpy(np.array(images, order="C")).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def to_bytes(images: Tensor) -> np.ndarray:
+    """Pixels (N, 3, H, W) as uint8 (N, H, W, 3); what lies outside [-1, 1] is cut."""
+    pixels = (images.detach().float().clamp(-1.0, 1.0) + 1.0) * 127.5
+    return pixels.round().byte().permute(0, 2, 3, 1).cpu().numpy()
