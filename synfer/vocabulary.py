@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +43,6 @@ AU_CODES: tuple[str, ...] = tuple(AU_NAMES)
 AU_COUNT = len(AU_CODES)
 OPENGRAPHAU_COUNT = 41
 AU_INDEX: dict[str, int] = {code: index for index, code in enumerate(AU_CODES)}
-FLIP_ORDER = np.array([AU_INDEX[code.translate(str.maketrans("LR", "RL"))] for code in AU_CODES])
-"""``vector[..., FLIP_ORDER]`` is the AU vector of the mirrored face."""
 
 
 class VocabularyError(SynferError):
@@ -72,6 +70,22 @@ def check_au(code: str) -> str:
     if canonical not in AU_INDEX:
         raise VocabularyError(unknown("action unit", code, AU_CODES))
     return canonical
+
+
+def flip_order(codes: Sequence[str]) -> np.ndarray:
+    """Positions int (K,) such that ``values[..., flip_order(codes)]`` belong to the mirrored face; left and right codes change places.
+
+    Raises VocabularyError if a side has no counterpart among the codes.
+    """
+    partners = [code.translate(str.maketrans("LR", "RL")) for code in codes]
+    for code, partner in zip(codes, partners, strict=True):
+        if partner not in codes:
+            raise VocabularyError(f"AU {code} has no counterpart {partner} to mirror it; found: {', '.join(codes)}")
+    return np.array([codes.index(partner) for partner in partners])
+
+
+FLIP_ORDER = flip_order(AU_CODES)
+"""``vector[..., FLIP_ORDER]`` is the AU vector of the mirrored face."""
 
 
 # --- AU vectors -------------------------------------------------------------------------------------------------------------------
@@ -117,6 +131,18 @@ def left_right(vector: np.ndarray, unit: str) -> tuple[np.ndarray, np.ndarray]:
     if unit not in SIDED_AUS:
         return both, both
     return np.maximum(both, vector[..., AU_INDEX[f"L{unit}"]]), np.maximum(both, vector[..., AU_INDEX[f"R{unit}"]])
+
+
+def shown_intensities(vector: np.ndarray, codes: Sequence[str]) -> np.ndarray:
+    """Intensities (..., K) that a face of AU vector (..., AU_COUNT) shows at `codes`: L12 is the left half's 12, however it was written."""
+
+    def shown(code: str) -> np.ndarray:
+        if code[0] in "LR":
+            left, right = left_right(vector, code[1:])
+            return left if code[0] == "L" else right
+        return vector[..., AU_INDEX[code]]
+
+    return np.stack([shown(check_au(code)) for code in codes], axis=-1)
 
 
 def set_left_right(vector: np.ndarray, unit: str, *, left: float, right: float) -> None:

@@ -23,7 +23,7 @@ from synfer.seeding import derive_seed
 from synfer.vocabulary import DEFAULT_EXPRESSIONS
 
 # first identity of each range; data/faces has 0..9,999
-GENERATOR, GUIDE, ANNOTATOR_0, ANNOTATOR_1, JUDGE = range(10_000, 60_000, 10_000)
+GENERATOR, GUIDE, ANNOTATOR_0, ANNOTATOR_1, JUDGE, AU_JUDGE = range(10_000, 70_000, 10_000)
 IMAGES_AN_IDENTITY = 6
 _CHUNK = 512
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,7 +20,7 @@ from synfer.classifiers.examples import Examples, ExamplesError
 from synfer.classifiers.models import Network, to_device
 from synfer.classifiers.predict import predict, predict_aus
 from synfer.pixels import to_tensor
-from synfer.vocabulary import FLIP_ORDER, MAX_INTENSITY
+from synfer.vocabulary import MAX_INTENSITY, flip_order
 
 AVERAGED_SHARE = 0.04  # the averaged weights look back over about this share of the training
 
@@ -39,11 +39,11 @@ def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, label_smooth
     return F.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
 
 
-def intensity_loss(outputs: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """Smooth L1 (N,) of outputs against intensities / 5, over the AUs that are known (not NaN)."""
+def intensity_loss(outputs: torch.Tensor, targets: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
+    """Squared error (N,) of outputs against intensities / 5, over the AUs that are known (not NaN); `spread` (K,) is each AU's unit."""
     known = ~targets.isnan()
     wanted = torch.where(known, targets / MAX_INTENSITY, outputs.detach())
-    distance = F.smooth_l1_loss(outputs, wanted, reduction="none", beta=0.1)
+    distance = ((outputs - wanted) * MAX_INTENSITY / spread).square()
     return distance.sum(1) / known.sum(1).clamp(min=1)
 
 
@@ -71,7 +71,21 @@ def _correlation(found: np.ndarray, wanted: np.ndarray) -> float:
 
 
 EXPRESSIONS = Objective(soft_cross_entropy, lambda targets: targets, score_classes)
-ACTION_UNITS = Objective(intensity_loss, lambda targets: targets[:, torch.from_numpy(FLIP_ORDER).to(targets.device)], score_aus)
+
+
+def action_units(codes: Sequence[str], spread: np.ndarray | None = None) -> Objective:
+    """Intensities of the AUs `codes` (K), which the model's outputs follow; mirroring swaps left and right.
+
+    `spread` (K,) is the standard deviation of each AU over the training set. An AU is absent from most faces: an absolute error would
+    aim at the median, which is 0, and without the spread the rare AUs would hardly weigh.
+    """
+    order = torch.from_numpy(flip_order(codes))
+    unit = torch.ones(len(codes)) if spread is None else torch.from_numpy(spread.astype(np.float32))
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+        return intensity_loss(outputs, targets, unit.to(outputs.device))
+
+    return Objective(loss, lambda targets: targets[:, order.to(targets.device)], score_aus)
 
 
 class _Training:

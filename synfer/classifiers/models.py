@@ -36,7 +36,7 @@ class ClassifierError(SynferError):
 class Network(nn.Module):
     """Images (N, 3, H, W) in [-1, 1] -> outputs (N, K); resizing and the backbone's own normalisation happen inside.
 
-    `classes` names the K outputs; it is empty for a regressor.
+    `classes` names the K outputs: expressions, or the AUs of a regressor.
     """
 
     mean: torch.Tensor
@@ -77,7 +77,7 @@ class Classifier:
 
 
 def create(architecture: str, classes: Sequence[str] | int, *, image_size: int, seed: int = 0, pretrained: bool = False) -> Network:
-    """A network with fresh weights drawn from `seed`; `classes` are the names of the outputs, or their number for a regressor.
+    """A network with fresh weights drawn from `seed`; `classes` are the names of the outputs, or only their number.
 
     `pretrained` fetches the backbone's published weights. Raises ClassifierError on an unknown architecture.
     """

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from synfer.classifiers.examples import Examples, ExamplesError, examples
-from synfer.classifiers.fit import ACTION_UNITS, fit, intensity_loss, soft_cross_entropy
+from synfer.classifiers.fit import action_units, fit, intensity_loss, soft_cross_entropy
 from synfer.classifiers.models import Network, create
 from synfer.classifiers.predict import predict
 from synfer.vocabulary import AU_COUNT, AU_INDEX
@@ -65,25 +65,31 @@ def test_soft_cross_entropy_agrees_with_its_definition() -> None:
 def test_unknown_action_units_have_no_gradient() -> None:
     outputs, targets = torch.full((2, AU_COUNT), 0.5, requires_grad=True), torch.full((2, AU_COUNT), 5.0)
     targets[:, AU_INDEX["12"]] = float("nan")
-    intensity_loss(outputs, targets, 0.0).sum().backward()
+    intensity_loss(outputs, targets, torch.ones(AU_COUNT)).sum().backward()
     assert outputs.grad is not None
     assert (outputs.grad[:, AU_INDEX["12"]] == 0).all()
     assert (outputs.grad[:, AU_INDEX["6"]] < 0).all()  # 0.5 is below the wanted 5 / 5
     assert not outputs.grad.isnan().any()
 
 
-def test_a_regressor_learns_an_intensity() -> None:
+def test_an_error_counts_in_units_of_the_spread() -> None:
+    outputs, targets = torch.zeros(1, 2), torch.tensor([[3.0, 1.5]])
+    assert intensity_loss(outputs, targets, torch.tensor([2.0, 1.0])).item() == pytest.approx((1.5**2 + 1.5**2) / 2)
+
+
+def test_a_regressor_learns_the_intensity_of_each_side() -> None:
     rng = np.random.default_rng(0)
-    intensity = rng.uniform(0, 5, 300)
-    images = np.zeros((300, SIZE, SIZE, 3), np.uint8)
-    for image, value in zip(images, intensity, strict=True):
-        image[int(15 - 2.8 * value) :] = 220  # the bar grows with the intensity
-    aus = np.zeros((300, AU_COUNT))
-    aus[:, AU_INDEX["26"]] = intensity
-    aus[:, AU_INDEX["12"]] = np.nan
-    data = examples(images, aus)
-    train, val = data.take(np.arange(240)), data.take(np.arange(240, 300))
-    history = fit(network(outputs=AU_COUNT), train, val, epochs=5, batch_size=32, objective=ACTION_UNITS)
+    left, right = rng.uniform(0, 5, (2, 400))
+    images = np.zeros((400, SIZE, SIZE, 3), np.uint8)
+    for image, l_value, r_value in zip(images, left, right, strict=True):
+        image[int(15 - 2.8 * l_value) :, SIZE // 2 :] = 220  # the bar of the person's left, the image's right, grows with the intensity
+        image[int(15 - 2.8 * r_value) :, : SIZE // 2] = 220
+    codes = ("L12", "26", "R12")
+    data = examples(images, np.stack([left, np.full(400, np.nan), right], axis=1))
+    train, val = data.take(np.arange(320)), data.take(np.arange(320, 400))
+    objective = action_units(codes, np.array([1.4, 1.0, 1.4]))
+    model = create("resnet10t", codes, image_size=SIZE, seed=0)
+    history = fit(model, train, val, epochs=12, batch_size=32, objective=objective)
     assert max(epoch["val_r"] for epoch in history) > 0.8
 
 

@@ -24,10 +24,12 @@ from synfer.vocabulary import (
     check_expression,
     exclusion_conflicts,
     flip_aus,
+    flip_order,
     left_right,
     parse_aus,
     resolve_exclusions,
     set_left_right,
+    shown_intensities,
 )  # fmt: skip
 
 vectors = st.lists(st.sampled_from([0.0, 1.0, 2.5, 5.0]), min_size=AU_COUNT, max_size=AU_COUNT).map(lambda v: np.array(v, np.float32))
@@ -51,6 +53,19 @@ def test_a_flip_undoes_itself_and_swaps_the_sides(vector):
     assert np.array_equal(flip_aus(flip_aus(vector)), vector)
     for unit in SIDED_AUS:
         assert left_right(flip_aus(vector), unit) == left_right(vector, unit)[::-1]
+
+
+@given(st.sampled_from(SIDED_AUS), st.floats(0, 5), st.floats(0, 5))
+def test_a_side_shows_its_intensity_however_it_was_written(unit, both, left):
+    vector = au_vector({unit: both, f"L{unit}": left, "26": 2.0})
+    shown = shown_intensities(np.stack([vector, flip_aus(vector)]), [f"L{unit}", "26", f"R{unit}"])
+    expected = np.float32([max(both, left), 2.0, both])
+    assert np.array_equal(shown, [expected, expected[flip_order([f"L{unit}", "26", f"R{unit}"])]])
+
+
+def test_a_side_without_its_counterpart_cannot_be_mirrored():
+    with pytest.raises(VocabularyError, match="AU L12 has no counterpart R12"):
+        flip_order(["L12", "26"])
 
 
 @given(vectors)
