@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +62,19 @@ def mean_interval(values: np.ndarray, *, resamples: int = 1000, confidence: floa
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     means = np.concatenate([counts @ values / len(values) for counts in _counts(len(values), resamples, seed)])
     return _percentiles(float(np.mean(values)), means, confidence, len(values))
+
+
+def resampled(
+    statistic: Callable[[np.ndarray], np.ndarray], count: int, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> list[Interval]:
+    """Values (M,) of any statistic of row numbers int (count,), each with its interval.
+
+    For what is no function of sums over rows, such as a rank correlation; slower than `interval`, which wants a `Metric`.
+    """
+    rng = np.random.default_rng(seed)
+    values = statistic(np.arange(count))
+    drawn = np.stack([statistic(rng.integers(0, count, count)) for _ in range(resamples)])
+    return [_percentiles(float(value), column, confidence, count) for value, column in zip(values, drawn.T, strict=True)]
 
 
 def _counts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synfer.metrics.bootstrap import difference, interval, mean_interval
+from synfer.metrics.bootstrap import difference, interval, mean_interval, resampled
 from synfer.metrics.classification import ACCURACY, METRICS, UAR
 
 
@@ -66,6 +66,16 @@ def test_pairing_sees_a_small_difference_that_two_intervals_hide() -> None:
     assert found.excludes_zero
     assert found.value == pytest.approx(20 / 800)
     assert ours.low < theirs.high
+
+
+def test_any_statistic_has_the_interval_that_sums_have() -> None:
+    values = np.random.default_rng(3).normal(2.0, 1.0, 80)
+    mean, median = resampled(lambda rows: np.array([values[rows].mean(), np.median(values[rows])]), 80, resamples=2000)
+    by_sums = mean_interval(values, resamples=2000, seed=1)
+    assert (mean.value, mean.n) == (by_sums.value, 80)
+    assert [mean.low, mean.high] == pytest.approx([by_sums.low, by_sums.high], abs=0.03)
+    assert median.value == np.median(values)
+    assert median.low < median.value < median.high
 
 
 def test_no_rows_have_no_mean() -> None:
