@@ -12,23 +12,26 @@ from __future__ import annotations
 
 import synfer.torchvision_shim  # noqa: F401
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
+from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import MultiIPAdapterImageProjection
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from synfer.errors import SynferError
 from synfer.files import whole_file
 from synfer.vocabulary import AU_COUNT, MAX_INTENSITY
 
 WEIGHTS = "au_adapter.safetensors"
 _LEVELS = int(MAX_INTENSITY)
+
+
+class AdapterError(SynferError):
+    """An AU adapter that does not fit its U-Net or is no longer in it; the message says what was found."""
 
 
 class AUTokens(nn.Module):
@@ -56,50 +59,53 @@ class AUTokens(nn.Module):
         return self.norm(tokens + self.mix(tokens))
 
 
-@dataclass(frozen=True)
 class AUAdapter:
-    """The adapter's parts inside a U-Net: the token layer and the processors of the cross-attention layers, in the U-Net's order."""
+    """An AU adapter inside a U-Net: its token layer, and its K and V in every cross-attention layer.
 
-    tokens: AUTokens
-    processors: dict[str, IPAdapterAttnProcessor2_0]
-    index: int  # which of the U-Net's IP-Adapters this one is
+    It looks its place up in the U-Net each time, because adapters that come or go later move it.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, tokens: AUTokens) -> None:
+        self.unet, self.tokens = unet, tokens
+
+    @property
+    def index(self) -> int:
+        """Which of the U-Net's IP-Adapters this one is; raises AdapterError once another loader has put it out of the U-Net."""
+        layers = _image_projections(self.unet)
+        places = [place for place, layer in enumerate(layers) if layer is self.tokens]
+        if not places:
+            raise AdapterError(f"the U-Net carries {len(layers)} IP-Adapters and no longer this AU adapter; load others by load_ip_adapter")
+        return places[0]
+
+    @property
+    def processors(self) -> dict[str, IPAdapterAttnProcessor2_0]:
+        """The processors of the cross-attention layers by layer name, in the U-Net's order."""
+        return _cross_processors(self.unet)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The adapter's own weights: tokens, and K and V of every cross-attention layer."""
-        yield from self.tokens.parameters()
-        for processor in self.processors.values():
-            yield from processor.to_k_ip[self.index].parameters()
-            yield from processor.to_v_ip[self.index].parameters()
+        yield from self._tensors().values()
 
     def set_scale(self, scale: float) -> None:
-        """Weight s of the AU branch; at 0 the U-Net is exactly the base model."""
+        """Weight s of the AU branch; at 0 the U-Net is exactly the base model. Other adapters keep theirs."""
+        index = self.index
         for processor in self.processors.values():
-            processor.scale[self.index] = scale
+            processor.scale[index] = scale
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights by name, independent of which other adapters the U-Net carries."""
-        state = {f"tokens.{name}": value for name, value in self.tokens.state_dict().items()}
-        for name, processor in self.processors.items():
-            state[f"{name}.to_k.weight"] = processor.to_k_ip[self.index].weight
-            state[f"{name}.to_v.weight"] = processor.to_v_ip[self.index].weight
-        return {name: value.detach().contiguous().cpu() for name, value in state.items()}
+        return {name: value.detach().contiguous().cpu() for name, value in self._tensors().items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Copy weights in place; raises ValueError naming the first key that is missing or of another shape."""
+        """Copy weights in place; raises AdapterError naming the first key that is missing or of another shape."""
         own = self._tensors()
         for name, parameter in own.items():
             if name not in state or state[name].shape != parameter.shape:
                 found = tuple(state[name].shape) if name in state else "nothing"
-                raise ValueError(f"AU adapter weights: {name} should be {tuple(parameter.shape)}, found {found}")
-            with torch.no_grad():
+                raise AdapterError(f"AU adapter weights: {name} should be {tuple(parameter.shape)}, found {found}")
+        with torch.no_grad():
+            for name, parameter in own.items():
                 parameter.copy_(state[name])
-
-    def _tensors(self) -> dict[str, Tensor]:
-        own: dict[str, Tensor] = {f"tokens.{name}": value for name, value in self.tokens.named_parameters()}
-        for name, processor in self.processors.items():
-            own[f"{name}.to_k.weight"] = processor.to_k_ip[self.index].weight
-            own[f"{name}.to_v.weight"] = processor.to_v_ip[self.index].weight
-        return own
 
     def save(self, folder: Path, *, dtype: torch.dtype | None = None) -> None:
         """Write `au_adapter.safetensors` into `folder`, cast to `dtype` when given."""
@@ -107,37 +113,57 @@ class AUAdapter:
         with whole_file(folder / WEIGHTS) as temporary:
             save_file(state, temporary)
 
+    def _tensors(self) -> dict[str, nn.Parameter]:
+        index = self.index
+        own = {f"tokens.{name}": value for name, value in self.tokens.named_parameters()}
+        for name, processor in self.processors.items():
+            own[f"{name}.to_k.weight"] = processor.to_k_ip[index].weight
+            own[f"{name}.to_v.weight"] = processor.to_v_ip[index].weight
+        return own
 
-def attach_au_adapter(unet: UNet2DConditionModel) -> AUAdapter:
-    """Add an AU adapter to a U-Net, beside any IP-Adapter it already has; K and V start as copies of the text branch's.
 
+def attach_au_adapter(unet: UNet2DConditionModel, *, silent: bool = False) -> AUAdapter:
+    """Add an AU adapter to a U-Net, beside any IP-Adapter and LoRA it already has; K and V start as copies of the text branch's.
+
+    `silent` starts V at zero, so that the U-Net predicts what it did before until the adapter is trained: what a trained base wants.
     Afterwards the U-Net wants `added_cond_kwargs={"image_embeds": [..., aus]}` with `aus` (N, 1, AU_COUNT), see `au_condition`.
     """
-    width = unet.config.cross_attention_dim
-    tokens = AUTokens(width)
-    layers = [*unet.encoder_hid_proj.image_projection_layers] if _carries_ip_adapter(unet) else []
-    index = len(layers)
-    processors: dict[str, nn.Module] = {}
-    for name, processor in unet.attn_processors.items():
-        is_cross = name.endswith("attn2.processor")
-        processors[name] = _grown(unet, name, processor, num_adapters=index + 1) if is_cross else AttnProcessor2_0()
-    unet.set_attn_processor(processors)
-    unet.encoder_hid_proj = MultiIPAdapterImageProjection([*layers, tokens])
-    unet.config.encoder_hid_dim_type = "ip_image_proj"
-    cross = {name.removesuffix(".processor"): p for name, p in unet.attn_processors.items() if name.endswith("attn2.processor")}
-    return AUAdapter(tokens=tokens.to(unet.device, unet.dtype), processors=cross, index=index)
+    tokens = AUTokens(unet.config.cross_attention_dim).to(unet.device, unet.dtype)
+    layers = _image_projections(unet)
+    _set_processors(unet, {name: _grown(unet, name, len(layers), silent=silent) for name in _cross_layers(unet)})
+    _set_image_projections(unet, [*layers, tokens])
+    return AUAdapter(unet, tokens)
 
 
 def load_au_adapter(unet: UNet2DConditionModel, folder: Path) -> AUAdapter:
-    """Attach the adapter saved in `folder` to a U-Net of the same widths."""
+    """Attach the adapter saved in `folder` to a U-Net of the same widths; raises AdapterError naming a weight that does not fit."""
     adapter = attach_au_adapter(unet)
     adapter.load_state_dict(load_file(folder / WEIGHTS))
     return adapter
 
 
-def au_condition(aus: Tensor) -> dict[str, list[Tensor]]:
-    """`added_cond_kwargs` of a U-Net whose only adapter is the AU adapter, from intensities (N, AU_COUNT)."""
-    return {"image_embeds": [aus[:, None, :]]}
+def load_ip_adapter(unet: UNet2DConditionModel, *states: dict[str, dict[str, Tensor]]) -> None:
+    """Load published image IP-Adapters (`image_proj` and `ip_adapter` weights) without losing the adapters that the U-Net carries.
+
+    diffusers' own loader replaces every processor, and an AU adapter would vanish without a word. Here new adapters come before those of
+    the U-Net: their images come first in `added_cond_kwargs`, see `au_condition`. Scales start at 1.
+    """
+    layers, carried = _image_projections(unet), _cross_processors(unet) if _image_projections(unet) else {}
+    unet._load_ip_adapter_weights(list(states), low_cpu_mem_usage=False)
+    unet.encoder_hid_proj.to(unet.device, unet.dtype)
+    for name, processor in _cross_processors(unet).items():
+        processor.to(unet.device, unet.dtype)
+        if name in carried:
+            _extend(processor, carried[name])
+    _set_image_projections(unet, [*_image_projections(unet), *layers])
+
+
+def au_condition(aus: Tensor, *, images: Sequence[Tensor] = ()) -> dict[str, list[Tensor]]:
+    """`added_cond_kwargs` of a U-Net from intensities (N, AU_COUNT).
+
+    `images` are the embeddings (N, pictures, width) for the image IP-Adapters that stand before the AU adapter, in their order.
+    """
+    return {"image_embeds": [*images, aus[:, None, :]]}
 
 
 def unspecified(count: int, *, device: torch.device | str = "cpu") -> Tensor:
@@ -145,20 +171,54 @@ def unspecified(count: int, *, device: torch.device | str = "cpu") -> Tensor:
     return torch.full((count, AU_COUNT), float("nan"), device=device)
 
 
-def _carries_ip_adapter(unet: UNet2DConditionModel) -> bool:
-    return isinstance(getattr(unet, "encoder_hid_proj", None), MultiIPAdapterImageProjection)
+# --- places in a U-Net ------------------------------------------------------------------------------------------------------------
 
 
-def _grown(unet: UNet2DConditionModel, name: str, old: Any, *, num_adapters: int) -> IPAdapterAttnProcessor2_0:
-    """A processor with one more adapter than `old`; the new K and V are copies of the text branch's."""
-    attention = unet.get_submodule(name.removesuffix(".processor"))
+def _image_projections(unet: UNet2DConditionModel) -> list[nn.Module]:
+    """The token layers of the IP-Adapters that a U-Net carries, in the order of their conditions."""
+    projection = getattr(unet, "encoder_hid_proj", None)
+    return [*projection.image_projection_layers] if isinstance(projection, MultiIPAdapterImageProjection) else []
+
+
+def _set_image_projections(unet: UNet2DConditionModel, layers: list[nn.Module]) -> None:
+    unet.encoder_hid_proj = MultiIPAdapterImageProjection(layers)
+    unet.config.encoder_hid_dim_type = "ip_image_proj"
+
+
+def _cross_layers(unet: UNet2DConditionModel) -> list[str]:
+    """Names of the cross-attention layers; raises AdapterError for a U-Net without any."""
+    names = [name.removesuffix(".processor") for name in unet.attn_processors if name.endswith("attn2.processor")]
+    if not names:
+        raise AdapterError("the U-Net has no cross-attention layer (attn2) that an AU adapter could join")
+    return names
+
+
+def _cross_processors(unet: UNet2DConditionModel) -> dict[str, IPAdapterAttnProcessor2_0]:
+    return {name: unet.get_submodule(name).processor for name in _cross_layers(unet)}
+
+
+def _set_processors(unet: UNet2DConditionModel, changed: dict[str, nn.Module]) -> None:
+    for name, processor in changed.items():
+        unet.get_submodule(name).set_processor(processor)
+
+
+def _grown(unet: UNet2DConditionModel, name: str, carried: int, *, silent: bool) -> IPAdapterAttnProcessor2_0:
+    """The processor of a layer with one more adapter than the `carried` ones, which stay."""
+    attention = unet.get_submodule(name)
     hidden, width = attention.to_k.out_features, attention.to_k.in_features
-    counts = [*getattr(old, "num_tokens", [])[: num_adapters - 1], AU_COUNT]
-    grown = IPAdapterAttnProcessor2_0(hidden, width, num_tokens=counts, scale=[1.0] * num_adapters).to(unet.device, unet.dtype)
-    for index in range(num_adapters - 1):
-        grown.to_k_ip[index], grown.to_v_ip[index] = old.to_k_ip[index], old.to_v_ip[index]
-        grown.scale[index] = old.scale[index]
+    new = IPAdapterAttnProcessor2_0(hidden, width, num_tokens=[AU_COUNT], scale=[1.0]).to(unet.device, unet.dtype)
     with torch.no_grad():
-        grown.to_k_ip[-1].weight.copy_(attention.to_k.weight)
-        grown.to_v_ip[-1].weight.copy_(attention.to_v.weight)
-    return grown
+        new.to_k_ip[0].weight.copy_(attention.to_k.weight)
+        new.to_v_ip[0].weight.copy_(torch.zeros_like(attention.to_v.weight) if silent else attention.to_v.weight)
+    if not carried:
+        return new
+    _extend(attention.processor, new)
+    return attention.processor
+
+
+def _extend(processor: IPAdapterAttnProcessor2_0, other: IPAdapterAttnProcessor2_0) -> None:
+    """Append the adapters of `other` to `processor`, the same weights, not copies."""
+    processor.num_tokens = [*processor.num_tokens, *other.num_tokens]
+    processor.scale = [*processor.scale, *other.scale]
+    processor.to_k_ip.extend(other.to_k_ip)
+    processor.to_v_ip.extend(other.to_v_ip)
