@@ -112,8 +112,18 @@ def run_suites(section: Validation, classes: Sequence[str], *, images: pd.DataFr
         for name, expectations in suites(section, classes).items():
             findings += _run_suite(context, source, name, expectations, by_class if name == "classes" else images)
         context.build_data_docs()
+        _list_results(pages)
         replace_folder(pages, docs)
     return findings
+
+
+def _list_results(pages: Path) -> None:
+    """Plain links to the results on the front page: Data Docs fill its table by scripts from the web, which a laptop may be without."""
+    found = sorted(pages.glob("validations/**/*.html"))
+    links = "".join(f'<li><a href="{page.relative_to(pages).as_posix()}">{page.relative_to(pages).parts[1]}</a></li>' for page in found)
+    index = pages / "index.html"
+    text = index.read_text(encoding="utf-8")
+    index.write_text(text.replace("</body>", f"<h4>Results by suite</h4><ul>{links}</ul></body>"), encoding="utf-8")
 
 
 def _context(pages: Path) -> AbstractDataContext:

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,16 @@ def test_good_data_passes_and_leaves_data_docs(rectified: pd.DataFrame, workspac
     assert "There are images at all" in {one["expectation"] for one in result["expectations"]}  # type: ignore[attr-defined]
     assert (workspace.reports / "gx" / "index.html").is_file()
     assert [path.name for path in workspace.reports.iterdir()] == ["gx"]  # nothing half-made is left
+
+
+def test_the_front_page_of_data_docs_leads_to_every_suite_without_the_web(
+    rectified: pd.DataFrame, workspace: Workspace, settings: Config
+) -> None:
+    check(workspace, settings)
+    docs = workspace.reports / "gx"
+    linked = re.findall(r'<li><a href="(validations/[^"]+)">(\w+)</a>', (docs / "index.html").read_text(encoding="utf-8"))
+    assert {suite for _, suite in linked} == {"manifest", "labels", "images", "classes"}
+    assert all((docs / page).is_file() for page, _ in linked)
 
 
 def test_a_closed_gate_names_expectation_observation_and_threshold(
