@@ -16,9 +16,10 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
-from synfer.diffusion.au_adapter import au_condition, unspecified
+from synfer.diffusion.au_adapter import unspecified
 from synfer.diffusion.backbone import Backbone
 from synfer.diffusion.guidance import SemanticGuidance
+from synfer.diffusion.prediction import predict
 from synfer.errors import SynferError
 from synfer.pixels import to_bytes
 from synfer.seeding import generators
@@ -65,21 +66,18 @@ def sample_latents(
     latents = noise.to(device, backbone.unet.dtype) * scheduler.init_noise_sigma
     aus = torch.as_tensor(conditions.aus, dtype=torch.float32, device=device)
     prompt_embeds, empty = backbone.embed(conditions.captions), backbone.embed([""]).expand(count, -1, -1)
+    steering = semantic.start(backbone, aus, targets, steps=num_inference_steps) if semantic is not None else None
     for index, timestep in enumerate(scheduler.timesteps):
-        conditional = predict(backbone, latents, timestep, prompt_embeds, aus)
-        if semantic is not None and semantic.acts_at(index, num_inference_steps):
-            prompt_embeds, conditional = semantic.steer(backbone, latents, timestep, prompt_embeds, aus, conditional, targets)
+        if steering is None:
+            conditional = predict(backbone, latents, timestep, prompt_embeds, aus)
+        else:
+            conditional, prompt_embeds = steering.predict(index, latents, timestep, prompt_embeds)
         noise_pred = _guided(
             backbone, latents, timestep, conditional=conditional, prompt_embeds=prompt_embeds, empty=empty,
             guidance_scale=guidance_scale, au_guidance_scale=au_guidance_scale,
         )  # fmt: skip
         latents = scheduler.step(noise_pred, timestep, latents).prev_sample
     return latents
-
-
-def predict(backbone: Backbone, latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, aus: Tensor) -> Tensor:
-    """Noise (or velocity) prediction (N, C, h, w) under text (N, L, D) and AUs (N, AU_COUNT)."""
-    return backbone.unet(latents, timestep, prompt_embeds, added_cond_kwargs=au_condition(aus)).sample
 
 
 def _guided(
