@@ -8,12 +8,17 @@ from synfer.faces.actions import SUPPORTED_AUS
 from synfer.vocabulary import (
     AU_COUNT,
     AU_INDEX,
+    COMPOUNDS,
     MAX_INTENSITY,
     PROTOTYPES,
     SIDED_AUS,
+    VocabularyError,
     check_expression,
     exclusion_conflicts,
+    left_right,
+    resolve_exclusions,
     set_left_right,
+    unknown,
 )
 
 WEAKEST = 1.6
@@ -94,6 +99,22 @@ def draw_aus(expression: str, rng: np.random.Generator) -> np.ndarray:
     _add_distractors(vector, rng, at_most=3)
     _make_asymmetric(vector, rng)
     return vector
+
+
+def draw_compound_aus(compound: str, rng: np.random.Generator) -> np.ndarray:
+    """A random AU vector, float32 (AU_COUNT,), of a compound expression ("happily surprised"): the AUs of both its expressions together.
+
+    Where two of them exclude each other the weaker one gives way (Du et al. 2014: a compound combines the AUs of its parts, doi
+    10.1073/pnas.1322355111). Raises VocabularyError if the compound is unknown.
+    """
+    if compound not in COMPOUNDS:
+        raise VocabularyError(unknown("compound expression", compound, COMPOUNDS))
+    first, second = (draw_aus(expression, rng) for expression in COMPOUNDS[compound])
+    union = np.maximum(first, second)
+    for unit in SIDED_AUS:
+        left, right = left_right(union, unit)
+        set_left_right(union, unit, left=float(left), right=float(right))
+    return resolve_exclusions(union)
 
 
 def draw_independent_aus(rng: np.random.Generator) -> np.ndarray:

@@ -1,16 +1,14 @@
-"""Synthesis: a dataset folder of marked faces, resumed shard by shard, each face its own seed's; and `synfer sample` on the same path."""
+"""Synthesis: a dataset folder of marked faces, resumed shard by shard, each face its own seed's."""
 
 import hashlib
 
 import pytest
 
 from components import synthesis
-from components.sampling import sample_faces
 from synfer.classifiers.models import create, save
-from synfer.config import Config
 from synfer.images import is_marked_generated, iter_encoded, shard_path
 from synfer.manifest import read_manifest
-from synfer.vocabulary import AU_INDEX, DEFAULT_EXPRESSIONS, VocabularyError
+from synfer.vocabulary import DEFAULT_EXPRESSIONS
 
 
 @pytest.fixture(scope="module")
@@ -49,25 +47,3 @@ def test_a_resumed_run_repeats_no_finished_shard_and_leaves_the_same_manifest(dr
     synthesis.run(section, settings.common, **models, out=tmp_path)
     assert kept.stat().st_mtime_ns == before
     assert (tmp_path / "manifest.parquet").read_bytes() == (drawn / "manifest.parquet").read_bytes()
-
-
-def test_sample_writes_faces_manifest_and_sheet(world, models, settings, tmp_path):
-    config = Config.model_validate(
-        {
-            **settings.model_dump(),
-            "generator": {**settings.generator.model_dump(), "backbone": str(models["generator"] / "backbone")},
-            "fer_models": {**settings.fer_models.model_dump(), "source": str(models["fer_models"])},
-            "synthesis": {**settings.synthesis.model_dump(), "num_inference_steps": 2},
-        }
-    )
-    sheet = sample_faces(config, world, expression="happiness", aus={"L2": 3.0}, caption=None, seed=1, n=3, out=tmp_path / "faces")
-    frame = read_manifest(tmp_path / "faces")
-    assert sheet.is_file() and len(list((tmp_path / "faces").glob("synthetic-*.png"))) == 3
-    assert [vector[AU_INDEX["L2"]] for vector in frame["aus"]] == [3.0] * 3
-    assert all("happy" in caption for caption in frame["caption"])
-
-
-def test_an_unknown_expression_is_told_before_a_model_is_read(world, settings, tmp_path):
-    with pytest.raises(VocabularyError, match="did you mean 'happiness'"):
-        sample_faces(settings, world, expression="hapiness", aus={}, caption=None, seed=0, n=1, out=tmp_path)
-    assert not list(tmp_path.iterdir())

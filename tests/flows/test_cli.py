@@ -16,6 +16,7 @@ from components.stages import STAGES
 from components.workspace import Workspace
 from flows.cli import main
 from synfer.config import Config
+from synfer.manifest import read_manifest
 
 COMMANDS = (("run",), ("flow", "pipeline"), ("render",), ("sample",), ("params",), ("corpus",), ("assets",), ("ui",))
 
@@ -71,6 +72,12 @@ def test_help_of_run_names_every_stage(capsys: pytest.CaptureFixture[str], monke
         (["render", "--au", "18=3", "--au", "20=3"], 2, "AU 18 (lip pucker) and AU 20 (lip stretcher) exclude each other"),
         (["sample", "joy"], 2, "unknown expression 'joy'"),
         (["sample", "happiness", "--au", "12=9"], 2, "intensity in '12=9' must lie in 0..5"),
+        (["sample", "happily", "sad"], 2, "unknown expression 'happily sad'"),
+        (["sample", "--attribute", "age=old"], 2, "unknown value of attribute age 'old'; known: young, middle-aged, elderly"),
+        (["sample", "--attribute", "hat=red"], 2, "unknown attribute 'hat'; known: sex, age, "),
+        (["sample", "--sweep", "12=0-5"], 2, "cannot read sweep '12=0-5' as AU=FROM..TO"),
+        (["sample", "--sweep", "12=0..5", "--au", "12=1"], 2, "AU 12 is both asked (1) and swept"),
+        (["sample", "--out", "."], 1, "holds .dvc, which is no earlier sample and would be lost"),
         (["sample", "happiness"], 1, "assets/tiny-sd"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -118,6 +125,19 @@ def test_params_marks_what_an_overlay_changes(
     assert rows["synthesis.guidance_scale"] == ["2.0", "*"]
     assert rows["synthesis.guidance_every"][0] == str(Config().synthesis.guidance_every)
     assert "*" not in rows["synthesis.guidance_every"]
+
+
+def test_sample_leaves_a_sheet_of_sweeps_and_says_where(
+    in_workspace: Workspace, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (in_workspace.root / "assets").symlink_to(root / "assets")
+    wanted = ("sample", "--sweep", "12=0..5:3", "--sweep", "L2=0..5:3", "--attribute", "age=elderly,sex=man", "--steps", "2")
+    status, out, _ = call(capsys, *wanted, "--out", "a/faces")
+    assert (status, out.strip()) == (0, "a/faces/sheet.png")
+    frame = read_manifest(in_workspace.root / "a" / "faces")
+    assert frame["swept_intensity"].tolist() == [0.0, 2.5, 5.0] * 2
+    assert set(frame["attr_age"]) == {"elderly"}
+    assert len(list((in_workspace.root / "a" / "faces").glob("synthetic-*.png"))) == 6
 
 
 def test_render_draws_a_row_an_expression(in_workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
