@@ -65,7 +65,7 @@ class AUAdapter:
     It looks its place up in the U-Net each time, because adapters that come or go later move it.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, tokens: AUTokens) -> None:
+    def __init__(self, unet: UNet2DConditionModel, tokens: nn.Module) -> None:
         self.unet, self.tokens = unet, tokens
 
     @property
@@ -122,13 +122,14 @@ class AUAdapter:
         return own
 
 
-def attach_au_adapter(unet: UNet2DConditionModel, *, silent: bool = False) -> AUAdapter:
+def attach_au_adapter(unet: UNet2DConditionModel, *, silent: bool = False, tokens: nn.Module | None = None) -> AUAdapter:
     """Add an AU adapter to a U-Net, beside any IP-Adapter and LoRA it already has; K and V start as copies of the text branch's.
 
     `silent` starts V at zero, so that the U-Net predicts what it did before until the adapter is trained: what a trained base wants.
+    `tokens` is another way from intensities (N, AU_COUNT) to tokens (N, T, cross_attention_dim) than fresh `AUTokens`, for comparison.
     Afterwards the U-Net wants `added_cond_kwargs={"image_embeds": [..., aus]}` with `aus` (N, 1, AU_COUNT), see `au_condition`.
     """
-    tokens = AUTokens(unet.config.cross_attention_dim).to(unet.device, unet.dtype)
+    tokens = (AUTokens(unet.config.cross_attention_dim) if tokens is None else tokens).to(unet.device, unet.dtype)
     layers = _image_projections(unet)
     _set_processors(unet, {name: _grown(unet, name, len(layers), silent=silent) for name in _cross_layers(unet)})
     _set_image_projections(unet, [*layers, tokens])

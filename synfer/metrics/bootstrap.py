@@ -86,6 +86,8 @@ def _counts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def _percentiles(value: float, values: np.ndarray, confidence: float, n: int) -> Interval:
+    if np.isnan(values).all():
+        return Interval(value, float("nan"), float("nan"), n)
     tail = 50.0 * (1.0 - confidence)
     low, high = np.nanpercentile(values, [tail, 100.0 - tail])
     return Interval(value, float(low), float(high), n)

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from synfer.errors import SynferError
 
-JUDGE = "judge"
+JUDGE, AU_JUDGE = "judge", "au_judge"
 
 
 class RoleConflict(SynferError):
@@ -69,7 +69,7 @@ def check_roles(roles: Mapping[str, Role], *, judge: str = JUDGE) -> None:
         if name == judge:
             continue
         if ours.sha256 and ours.sha256 == other.sha256:
-            raise RoleConflict(f"the judge and {name} are the same model, sha256 {ours.sha256}: a model cannot judge itself")
+            raise RoleConflict(f"the {judge} and {name} are the same model, sha256 {ours.sha256}: a model cannot judge itself")
         if shared := ours.identities & other.identities:
             some = ", ".join(sorted(shared)[:3])
-            raise RoleConflict(f"the judge (sha256 {ours.sha256}) and {name} share {len(shared)} training identities, for example {some}")
+            raise RoleConflict(f"the {judge} (sha256 {ours.sha256}) and {name} share {len(shared)} training identities, for example {some}")
