@@ -1,4 +1,4 @@
-"""A backbone: a diffusers Stable-Diffusion folder (unet, vae, text_encoder, tokenizer, scheduler) and, beside them, `au_adapter`."""
+"""A backbone: a diffusers Stable-Diffusion folder (unet, vae, text_encoder, tokenizer, scheduler); `au_adapter` and `guide` lie beside."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from synfer.diffusion.au_adapter import WEIGHTS, AUAdapter, attach_au_adapter, load_au_adapter
+from synfer.diffusion.latent_guide import GUIDE, LatentGuide, load_latent_guide, save_latent_guide
 from synfer.errors import SynferError
 from synfer.files import sha256
 
@@ -37,6 +38,7 @@ class Backbone:
     scheduler: DDIMScheduler
     au_adapter: AUAdapter
     name: str = "unnamed"
+    guide: LatentGuide | None = None
 
     @property
     def device(self) -> torch.device:
@@ -91,26 +93,29 @@ class Backbone:
 def load_backbone(folder: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Backbone:
     """Read a diffusers folder; without `au_adapter` inside, a fresh adapter (which copies the text branch) is attached.
 
-    Raises BackboneError naming the folder or the part that is missing.
+    Raises BackboneError naming the folder or the part that is missing, LatentGuideError if `guide` is that of another autoencoder.
     """
     for part in PARTS:
         if not (folder / part).is_dir():
             raise BackboneError(f"backbone {folder} has no {part}/; expected a diffusers folder with {', '.join(PARTS)}")
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype)
     adapter = load_au_adapter(unet, folder / ADAPTER) if (folder / ADAPTER / WEIGHTS).is_file() else attach_au_adapter(unet)
+    vae = AutoencoderKL.from_pretrained(folder / "vae")  # cast below: the guide knows the weights as they lie on disk
+    guide = load_latent_guide(folder / GUIDE, vae=vae, device=device) if (folder / GUIDE).is_dir() else None
     return Backbone(
         unet=unet.to(device),
-        vae=AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype).to(device),
+        vae=vae.to(device, dtype),
         text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=dtype).to(device),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
         scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
         au_adapter=adapter,
         name=folder.name,
+        guide=guide,
     ).eval()
 
 
 def save_backbone(backbone: Backbone, folder: Path, *, dtype: torch.dtype | None = None) -> Path:
-    """Write a diffusers folder that Stable Diffusion pipelines can read, with the adapter beside it; `dtype` casts the weights on disk."""
+    """Write a diffusers folder that Stable Diffusion pipelines can read, adapter and guide beside it; `dtype` casts the weights on disk."""
     folder.mkdir(parents=True, exist_ok=True)
     plain_unet(backbone.unet, dtype=dtype).save_pretrained(folder / "unet")
     for part in (backbone.vae, backbone.scheduler):
@@ -123,6 +128,8 @@ def save_backbone(backbone: Backbone, folder: Path, *, dtype: torch.dtype | None
     backbone.tokenizer.save_pretrained(folder / "tokenizer")
     backbone.scheduler.save_pretrained(folder / "scheduler")
     backbone.au_adapter.save(folder / ADAPTER, dtype=dtype)
+    if (guide := backbone.guide) is not None:
+        save_latent_guide(guide.module, folder / GUIDE, classes=guide.classes, vae=backbone.vae, card=guide.card, dtype=dtype)
     return folder
 
 
