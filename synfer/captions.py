@@ -6,6 +6,7 @@ A caption names the person ("a young woman with long red hair"), the expression 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -58,6 +59,11 @@ def person(attributes: Mapping[str, str]) -> str:
     features = [feature for feature in (_hair(attributes), _beard(attributes), _glasses(attributes)) if feature]
     article = "an" if noun[0] in "aeio" else "a"
     return f"{article} {noun}" + (f" with {_join(features)}" if features else "")
+
+
+def mirror_caption(text: str) -> str:
+    """The caption of the mirrored image: left and right change places."""
+    return re.sub(r"\b(left|right)\b", lambda found: "right" if found[0] == "left" else "left", text)
 
 
 def au_phrases(aus: np.ndarray) -> list[str]:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from components.assets.renders import Renders
-from synfer.captions import caption, vocabulary_corpus
+from synfer.captions import caption, mirror_caption, vocabulary_corpus
 from synfer.classifiers.examples import class_indices
 from synfer.classifiers.models import Network
 from synfer.classifiers.predict import predict
 from synfer.diffusion.autoencoder import batch_rows, face_weight
 from synfer.diffusion.backbone import Backbone
-from synfer.diffusion.denoiser import Dropout, denoising_loss
+from synfer.diffusion.denoiser import Dropout, Perception, denoising_loss
 from synfer.diffusion.sampling import Conditions, decode, sample_latents
 from synfer.diffusion.tiny_sd import grammar_tokenizer, tiny_backbone
 from synfer.diffusion.training import Schedule, Training
@@ -28,16 +28,20 @@ from synfer.faces.sheet import labelled_sheet
 from synfer.files import whole_file
 from synfer.pixels import to_tensor
 from synfer.seeding import derive_seed
-from synfer.vocabulary import DEFAULT_EXPRESSIONS
+from synfer.vocabulary import DEFAULT_EXPRESSIONS, flip_aus
 
 
 @dataclass(frozen=True)
 class LatentFaces:
-    """A training set of the generator: latents float16 (N, C, h, w), token ids (N, L), AU intensities (N, AU_COUNT)."""
+    """A training set of the generator: latents float16 (N, C, h, w), token ids (N, L), AU intensities (N, AU_COUNT), class indices (N,).
+
+    A face without an expression has class -1. Every face is there twice, the second half mirrored.
+    """
 
     latents: Tensor
     token_ids: Tensor
     aus: Tensor
+    classes: Tensor
 
 
 def untrained_generator(vae: nn.Module, *, seed: int) -> Backbone:
@@ -48,14 +52,19 @@ def untrained_generator(vae: nn.Module, *, seed: int) -> Backbone:
 
 @torch.no_grad()
 def encode_faces(backbone: Backbone, faces: Renders, path: Path) -> LatentFaces:
-    """Latents of every render, computed once and kept at `path`."""
+    """Latents of every render and of its mirror image, computed once and kept at `path`."""
     if not path.is_file():
-        starts = tqdm(range(0, len(faces), 128), desc="encode", unit_scale=128, unit="face")
-        parts = [backbone.encode(to_tensor(faces.images[start : start + 128])).half().numpy() for start in starts]
+        parts = []
+        for mirrored in (False, True):
+            for start in tqdm(range(0, len(faces), 128), desc="encode mirrored" if mirrored else "encode", unit_scale=128, unit="face"):
+                images = faces.images[start : start + 128]
+                parts.append(backbone.encode(to_tensor(images[:, :, ::-1] if mirrored else images)).half().numpy())
         with whole_file(path) as temporary, temporary.open("wb") as stream:
             np.save(stream, np.concatenate(parts))
-    token_ids = backbone.tokenize(list(faces.captions))
-    return LatentFaces(torch.from_numpy(np.load(path)), token_ids, torch.from_numpy(faces.aus))
+    captions = [*faces.captions, *(mirror_caption(text) for text in faces.captions)]
+    aus = np.concatenate([faces.aus, flip_aus(faces.aus)])
+    classes = [DEFAULT_EXPRESSIONS.index(name) if name else -1 for name in faces.expressions] * 2
+    return LatentFaces(torch.from_numpy(np.load(path)), backbone.tokenize(captions), torch.from_numpy(aus), torch.tensor(classes))
 
 
 def train_generator(
@@ -65,6 +74,7 @@ def train_generator(
     schedule: Schedule,
     batch_size: int,
     dropout: Dropout,
+    perception: Perception | None,
     checkpoint: Path,
     seed: int,
     on_checkpoint: Callable[[int], None],
@@ -82,7 +92,7 @@ def train_generator(
         rows = batch_rows(len(data.latents), batch_size=batch_size, step=step, seed=seed)
         generator = torch.Generator().manual_seed(derive_seed("denoise", seed, step))
         parts = (data.latents[rows].float(), data.token_ids[rows], data.aus[rows].clone())
-        return denoising_loss(backbone, *parts, generator=generator, dropout=dropout, weight=weight), {}
+        return denoising_loss(backbone, *parts, generator=generator, dropout=dropout, weight=weight, perception=perception), {}
 
     def show(step: int, _: dict[str, float]) -> None:
         if step % schedule.save_every == 0:

@@ -15,18 +15,20 @@ from components.assets.autoencoder import train_autoencoder
 from components.assets.card import measure, write_card
 from components.assets.fer import make_fer_models
 from components.assets.generator import encode_faces, train_generator, untrained_generator, watch
+from components.assets.perception import train_perception
 from components.assets.renders import GENERATOR, Range, Renders, renders
 from components.workspace import Workspace
 from synfer.classifiers.models import Network, load
 from synfer.diffusion.backbone import Backbone, save_backbone
-from synfer.diffusion.denoiser import Dropout
+from synfer.diffusion.denoiser import Dropout, Perception
 from synfer.diffusion.training import Schedule
 from synfer.files import replace_folder
 
 SEED = 0
-GENERATOR_FACES = Range(14_000, GENERATOR, SEED, independent=0.35)
-AUTOENCODER = Schedule(steps=2_400, learning_rate=1.5e-3, warmup=60, ema_decay=0.995, save_every=200)
-DENOISER = Schedule(steps=4_300, learning_rate=6e-4, warmup=150, ema_decay=0.998, save_every=250)
+GENERATOR_FACES = Range(18_000, GENERATOR, SEED, independent=0.45)
+AUTOENCODER = Schedule(steps=6_800, learning_rate=1.5e-3, warmup=60, ema_decay=0.995, save_every=200)
+PERCEPTION = Schedule(steps=2_400, learning_rate=1.5e-3, warmup=50, ema_decay=0.995, save_every=600)
+DENOISER = Schedule(steps=9_000, learning_rate=6e-4, warmup=150, ema_decay=0.999, save_every=500)
 DENOISER_BATCH = 32
 _WATCHED = 140
 
@@ -71,7 +73,10 @@ def _train(backbone: Backbone, faces: Renders, guide: Network, work: Path) -> No
         print(f"\nstep {step}: the guide agrees with {agreement:.2f} of {_WATCHED} faces", flush=True)
 
     data = encode_faces(backbone, faces, work / "latents.npy")
+    perception = train_perception(
+        data.latents, data.classes, data.aus, schedule=PERCEPTION, checkpoint=work / "perception-checkpoint", seed=SEED
+    )
     train_generator(
-        backbone, data, schedule=DENOISER, batch_size=DENOISER_BATCH, dropout=Dropout(), checkpoint=work / "generator-checkpoint",
-        seed=SEED, on_checkpoint=look,
+        backbone, data, schedule=DENOISER, batch_size=DENOISER_BATCH, dropout=Dropout(), perception=Perception(perception.features),
+        checkpoint=work / "generator-checkpoint", seed=SEED, on_checkpoint=look,
     )  # fmt: skip

@@ -41,7 +41,7 @@ def reconstruction_loss(
     found = vae.decode(latents).sample
     pixels = (opponent(found - images).abs() * weight).mean()
     edges = sum((_difference(found, axis) - _difference(images, axis)).abs().mean() for axis in (-2, -1))
-    meaning = feature_distance(features(found), features(images))
+    meaning = feature_distance(features(found), features(images)).mean()
     kl = posterior.kl().mean()
     loss = pixels + edges + feature_weight * meaning + kl_weight * kl
     return loss, {"l1": pixels.item(), "features": meaning.item(), "kl": kl.item()}
@@ -54,9 +54,12 @@ def opponent(difference: Tensor) -> Tensor:
 
 
 def feature_distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-    """Mean over layers of the smooth L1 distance, each relative to the spread of the wanted features."""
-    layers = [F.smooth_l1_loss(a / (spread := b.std().clamp(min=1e-4)), b.detach() / spread) for a, b in zip(found, wanted, strict=True)]
-    return torch.stack(layers).mean()
+    """Smooth L1 distance of each row (N,), mean over layers, each relative to the spread of the layer's wanted features."""
+    layers = []
+    for a, b in zip(found, wanted, strict=True):
+        spread = b.std().clamp(min=1e-4)
+        layers.append(F.smooth_l1_loss(a / spread, b.detach() / spread, reduction="none").flatten(1).mean(dim=1))
+    return torch.stack(layers).mean(dim=0)
 
 
 def face_weight(size: int, *, emphasis: float = 2.0) -> Tensor:

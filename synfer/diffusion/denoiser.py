@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import synfer.torchvision_shim  # noqa: F401
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from synfer.diffusion.au_adapter import au_condition
+from synfer.diffusion.autoencoder import feature_distance
 from synfer.diffusion.backbone import Backbone
+from synfer.diffusion.prediction import predict_clean
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,19 @@ class Dropout:
     some_aus: float = 0.2  # share of samples in which half of the AUs are left unspecified
 
 
+@dataclass(frozen=True)
+class Perception:
+    """A perceptual loss on predicted clean latents (Berrada et al. 2024, arXiv 2411.04873).
+
+    `features` maps latents (N, C, h, w) to feature maps; only samples whose signal-to-noise ratio is above `min_snr` count, because at
+    more noise the best prediction is a mean of many faces, which has no features to compare.
+    """
+
+    features: Callable[[Tensor], Sequence[Tensor]]
+    weight: float = 0.1
+    min_snr: float = 0.2
+
+
 def denoising_loss(
     backbone: Backbone,
     latents: Tensor,
@@ -39,6 +55,7 @@ def denoising_loss(
     dropout: Dropout,
     weight: Tensor | None = None,
     min_snr_gamma: float | None = None,
+    perception: Perception | None = None,
 ) -> Tensor:
     """Mean squared error of the noise (or velocity) prediction, a scalar.
 
@@ -56,7 +73,17 @@ def denoising_loss(
     per_sample = (error if weight is None else error * weight).mean(dim=(1, 2, 3))
     if min_snr_gamma is not None:
         per_sample = per_sample * min_snr_weight(backbone, timesteps, min_snr_gamma)
+    if perception is not None:
+        per_sample = per_sample + perception.weight * _perceptual(backbone, perception, latents, noisy, timesteps, found)
     return per_sample.mean()
+
+
+def _perceptual(backbone: Backbone, perception: Perception, latents: Tensor, noisy: Tensor, timesteps: Tensor, found: Tensor) -> Tensor:
+    """Feature distances (N,) of predicted and true clean latents, 0 where the noise is too strong."""
+    with torch.no_grad():
+        wanted = perception.features(latents)
+    distance = feature_distance(perception.features(predict_clean(backbone, noisy, timesteps, found)), wanted)
+    return distance * (compute_snr(backbone.scheduler, timesteps) > perception.min_snr)
 
 
 def middle_timesteps(count: int, num_train_timesteps: int, generator: torch.Generator) -> Tensor:

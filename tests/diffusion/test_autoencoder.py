@@ -2,7 +2,7 @@
 
 import torch
 
-from synfer.diffusion.autoencoder import batch_rows, face_weight, opponent, reconstruction_loss, standardise_latents
+from synfer.diffusion.autoencoder import batch_rows, face_weight, feature_distance, opponent, reconstruction_loss, standardise_latents
 from synfer.diffusion.tiny_sd import tiny_autoencoder
 
 
@@ -46,3 +46,12 @@ def test_an_epoch_visits_every_row_once_and_the_next_in_another_order():
     other = torch.cat([batch_rows(12, batch_size=4, step=step, seed=0) for step in range(3, 6)])
     assert sorted(epoch.tolist()) == sorted(other.tolist()) == list(range(12))
     assert epoch.tolist() != other.tolist()
+
+
+def test_the_feature_distance_is_one_a_row():
+    wanted = [torch.randn(3, 4, 5, 5), torch.randn(3, 2, 2, 2)]
+    found = [layer.clone() for layer in wanted]
+    found[0][1] += 1.0
+    distance = feature_distance(found, wanted)
+    assert distance[0] == distance[2] == 0
+    assert distance[1] > 0

@@ -2,7 +2,8 @@
 
 import torch
 
-from synfer.diffusion.denoiser import Dropout, denoising_loss, drop_conditions, middle_timesteps, min_snr_weight
+from synfer.diffusion.denoiser import Dropout, Perception, denoising_loss, drop_conditions, middle_timesteps, min_snr_weight
+from synfer.diffusion.prediction import predict_clean
 from synfer.vocabulary import AU_COUNT
 
 
@@ -57,3 +58,23 @@ def test_gradients_reach_unet_text_encoder_and_adapter(backbone):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in processor.parameters())
     assert backbone.text_encoder.get_input_embeddings().weight.grad.abs().sum() > 0
     assert backbone.unet.conv_in.weight.grad.abs().sum() > 0
+
+
+def test_the_perceptual_loss_counts_only_where_the_noise_leaves_features(backbone):
+    def loss(perception: Perception | None) -> float:
+        torch.manual_seed(1)
+        latents, aus = torch.randn(8, 8, 8, 8), torch.zeros(8, AU_COUNT)
+        generator = torch.Generator().manual_seed(0)
+        tokens = backbone.tokenize(["happy expression"] * 8)
+        return float(denoising_loss(backbone, latents, tokens, aus, generator=generator, dropout=Dropout(), perception=perception))
+
+    plain = loss(None)
+    assert loss(Perception(lambda latents: [latents], min_snr=1e9)) == plain
+    assert loss(Perception(lambda latents: [latents], min_snr=0.0)) > loss(Perception(lambda latents: [latents], min_snr=1.0)) > plain
+
+
+def test_clean_latents_are_found_again_from_the_true_velocity_at_every_timestep(backbone):
+    clean, noise, timesteps = torch.randn(3, 8, 8, 8), torch.randn(3, 8, 8, 8), torch.tensor([10, 500, 900])
+    noisy = backbone.scheduler.add_noise(clean, noise, timesteps)
+    velocity = backbone.scheduler.get_velocity(clean, noise, timesteps)
+    torch.testing.assert_close(predict_clean(backbone, noisy, timesteps, velocity), clean, atol=1e-4, rtol=1e-4)

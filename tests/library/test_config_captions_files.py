@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from synfer.captions import EXPRESSION_WORDS, caption, vocabulary_corpus
+from synfer.captions import EXPRESSION_WORDS, caption, mirror_caption, vocabulary_corpus
 from synfer.config import Config, ConfigError, deep_merge, load_config, parse_override, validate
 from synfer.diffusion.tiny_sd import grammar_tokenizer
 from synfer.files import replace_folder, sha256, whole_file
 from synfer.seeding import derive_seed, randn
-from synfer.vocabulary import ATTRIBUTES, COMPOUNDS, EXPRESSIONS, VocabularyError, au_vector
+from synfer.vocabulary import ATTRIBUTES, COMPOUNDS, EXPRESSIONS, VocabularyError, au_vector, flip_aus
 
 
 def test_overlays_then_overrides_win(tmp_path):
@@ -58,6 +58,12 @@ def test_a_caption_names_person_expression_and_strongest_aus():
     assert caption("happily surprised") == "a photo of a person, happily surprised expression"
     with pytest.raises(VocabularyError, match="unknown expression"):
         caption("joy")
+
+
+def test_the_mirrored_caption_names_the_other_side():
+    aus = au_vector({"L12": 4, "R2": 3})
+    assert mirror_caption(caption("", aus=aus)) == caption("", aus=flip_aus(aus))
+    assert mirror_caption("a photo of a bright leftover") == "a photo of a bright leftover"
 
 
 def test_captions_are_deterministic_given_their_generator():

@@ -1,0 +1,80 @@
+"""A small network that reads expression and AUs from clean latents: its features are the denoiser's perceptual loss.
+
+The squared error of a latent is a squared error of hair and backdrop above all. What a face *shows* is a small part of it and is learned
+last. Comparing the features of predicted and true latents (Berrada et al. 2024, arXiv 2411.04873) puts weight where the meaning is.
+The network belongs to the generator: it sees the generator's own renders, and nobody judges with it.
+"""
+
+from __future__ import annotations
+
+import synfer.torchvision_shim  # noqa: F401
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from synfer.diffusion.autoencoder import batch_rows
+from synfer.diffusion.training import Schedule, Training
+from synfer.vocabulary import AU_COUNT, MAX_INTENSITY
+
+_BATCH = 64
+_NOISE = 0.3
+"""Deviation of the noise on the latents while it trains: predicted latents are never quite clean."""
+
+
+class LatentPerception(nn.Module):
+    """Latents (N, C, h, w) -> logits of the expressions (N, K) and AU intensities / 5 (N, AU_COUNT)."""
+
+    def __init__(self, latent_channels: int, classes: int, *, widths: tuple[int, ...] = (64, 96, 128)) -> None:
+        super().__init__()
+        self.classes = classes
+        inputs = (latent_channels, *widths[:-1])
+        self.stages = nn.ModuleList(_stage(a, b, stride=1 if i == 0 else 2) for i, (a, b) in enumerate(zip(inputs, widths, strict=True)))
+        self.head = nn.Linear(16 * widths[-1], classes + AU_COUNT)
+
+    def features(self, latents: Tensor) -> list[Tensor]:
+        """Maps of every stage."""
+        found = []
+        for stage in self.stages:
+            latents = stage(latents)
+            found.append(latents)
+        return found
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        cells = F.adaptive_avg_pool2d(self.features(latents)[-1], 4)  # where an AU is matters, so the pool keeps a 4x4 grid
+        outputs = self.head(cells.flatten(1))
+        return outputs[:, : self.classes], outputs[:, self.classes :]
+
+
+def _stage(inputs: int, outputs: int, *, stride: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    for index in range(2):
+        layers += [
+            nn.Conv2d(inputs if index == 0 else outputs, outputs, 3, stride=stride if index == 0 else 1, padding=1),
+            nn.GroupNorm(8, outputs),
+            nn.SiLU(),
+        ]
+    return nn.Sequential(*layers)
+
+
+def train_perception(latents: Tensor, classes: Tensor, aus: Tensor, *, schedule: Schedule, checkpoint: Path, seed: int) -> LatentPerception:
+    """Fit to latents (N, C, h, w), class indices (N,) with -1 where there is no expression, and AU intensities (N, AU_COUNT)."""
+    torch.manual_seed(seed)
+    network = LatentPerception(latents.shape[1], int(classes.max()) + 1)
+    training = Training([network], schedule, checkpoint=checkpoint)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        rows = batch_rows(len(latents), batch_size=_BATCH, step=step, seed=seed)
+        generator = torch.Generator().manual_seed(step)
+        clean = latents[rows].float()
+        amount = _NOISE * torch.rand(len(rows), 1, 1, 1, generator=generator)
+        logits, intensities = network(clean + amount * torch.randn(clean.shape, generator=generator))
+        expression = F.cross_entropy(logits, classes[rows], ignore_index=-1, label_smoothing=0.05)
+        units = F.smooth_l1_loss(intensities, aus[rows] / MAX_INTENSITY, beta=0.1)
+        return expression + 10 * units, {"expression": expression.item(), "aus": units.item()}
+
+    training.run(loss, title="latent perception")
+    training.ema.copy_to(training.parameters)
+    return network.eval().requires_grad_(False)

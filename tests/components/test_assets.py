@@ -1,0 +1,40 @@
+"""The making of the embedded weights, at the smallest size: mirrored faces keep their meaning, the perceptual network learns to read."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from components.assets.generator import encode_faces, untrained_generator
+from components.assets.perception import train_perception
+from components.assets.renders import GENERATOR, Range, renders
+from synfer.diffusion.tiny_sd import tiny_autoencoder
+from synfer.diffusion.training import Schedule
+from synfer.pixels import to_tensor
+from synfer.vocabulary import AU_COUNT, flip_aus
+
+
+def test_every_face_is_there_twice_the_second_time_mirrored_with_its_aus(tmp_path: Path) -> None:
+    faces = renders(tmp_path / "renders", Range(6, GENERATOR, 0, size=32, independent=0.5))
+    backbone = untrained_generator(tiny_autoencoder(channels=(8, 8, 16), image_size=32), seed=0)
+    data = encode_faces(backbone, faces, tmp_path / "latents.npy")
+    with torch.no_grad():
+        mirrored = backbone.encode(to_tensor(faces.images[:, :, ::-1]))
+    torch.testing.assert_close(data.latents[6:].float(), mirrored, atol=1e-2, rtol=1e-2)
+    np.testing.assert_array_equal(data.aus[6:].numpy(), flip_aus(faces.aus))
+    assert data.classes.tolist() == [0, 1, 2, -1, -1, -1] * 2
+    assert data.token_ids.shape[0] == len(data.latents) == 12
+
+
+def test_the_perceptual_network_learns_to_read_latents(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.randint(0, 2, (256,), generator=generator)
+    latents = torch.randn(256, 4, 8, 8, generator=generator)
+    latents[:, 0] += 2.0 * classes[:, None, None]
+    aus = torch.zeros(256, AU_COUNT)
+    network = train_perception(
+        latents, classes, aus, schedule=Schedule(40, 3e-3, warmup=5, save_every=100), checkpoint=tmp_path / "checkpoint", seed=0
+    )
+    logits, _ = network(latents)
+    assert (logits.argmax(1) == classes).float().mean() > 0.95
+    assert [maps.shape[-1] for maps in network.features(latents)] == [8, 4, 2]
