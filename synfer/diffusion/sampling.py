@@ -22,7 +22,7 @@ from synfer.diffusion.guidance import SemanticGuidance
 from synfer.diffusion.prediction import predict
 from synfer.errors import SynferError
 from synfer.pixels import to_bytes
-from synfer.seeding import generators
+from synfer.seeding import randn
 
 Sampler = Literal["dpm", "ddim"]
 """dpm: second-order DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095); ddim: Song et al. 2021 (arXiv 2010.02502). Both deterministic."""
@@ -57,12 +57,17 @@ def sample_latents(
     au_guidance_scale: float = 3.0,
     semantic: SemanticGuidance | None = None,
     targets: Tensor = _NO_TARGETS,
+    initial_noise: Tensor | None = None,
 ) -> Tensor:
-    """Latents (N, C, h, w). `semantic` steers towards the classes `targets` (N,); sample i depends on its own seed alone."""
+    """Latents (N, C, h, w). `semantic` steers towards the classes `targets` (N,); sample i depends on its own seed alone.
+
+    Denoising starts from each seed's own noise, or from `initial_noise` (N, C, h, w), see `synfer.diffusion.layout`.
+    """
     count, device = len(conditions.seeds), backbone.device
-    scheduler = _SCHEDULERS[sampler].from_config(backbone.scheduler.config)
-    scheduler.set_timesteps(num_inference_steps, device=device)
-    noise = torch.stack([torch.randn(backbone.latent_shape(), generator=generator) for generator in generators(conditions.seeds)])
+    scheduler = _scheduler(backbone, sampler, num_inference_steps)
+    noise = randn(backbone.latent_shape(), conditions.seeds) if initial_noise is None else initial_noise
+    if noise.shape != (expected := (count, *backbone.latent_shape())):
+        raise SynferError(f"initial noise is {tuple(noise.shape)}; {count} samples of {backbone.name} start from {expected}")
     latents = noise.to(device, backbone.unet.dtype) * scheduler.init_noise_sigma
     aus = torch.as_tensor(conditions.aus, dtype=torch.float32, device=device)
     prompt_embeds, empty = backbone.embed(conditions.captions), backbone.embed([""]).expand(count, -1, -1)
@@ -78,6 +83,17 @@ def sample_latents(
         )  # fmt: skip
         latents = scheduler.step(noise_pred, timestep, latents).prev_sample
     return latents
+
+
+def first_timestep(backbone: Backbone, *, sampler: Sampler, num_inference_steps: int) -> int:
+    """Timestep from which sampling starts, the noisiest: 999, or somewhat less where a schedule leaves its end out."""
+    return int(_scheduler(backbone, sampler, num_inference_steps).timesteps[0])
+
+
+def _scheduler(backbone: Backbone, sampler: Sampler, num_inference_steps: int) -> DDIMScheduler | DPMSolverMultistepScheduler:
+    scheduler = _SCHEDULERS[sampler].from_config(backbone.scheduler.config)
+    scheduler.set_timesteps(num_inference_steps, device=backbone.device)
+    return scheduler
 
 
 def _guided(
