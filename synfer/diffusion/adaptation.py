@@ -43,8 +43,8 @@ def lower_frozen(backbone: Backbone, dtype: torch.dtype) -> None:
 
 
 def trained_weights(backbone: Backbone) -> dict[str, Tensor]:
-    """The weights that train, by name, on the CPU."""
-    return {name: parameter.detach().cpu() for name, parameter in _trainable(backbone).items()}
+    """A copy of the weights that train, by name, on the CPU."""
+    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in _trainable(backbone).items()}
 
 
 def load_trained_weights(backbone: Backbone, weights: dict[str, Tensor]) -> None:

@@ -86,6 +86,10 @@ class AUAdapter:
         """The adapter's own weights: tokens, and K and V of every cross-attention layer."""
         yield from self._tensors().values()
 
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The same by the names that a saved adapter has."""
+        yield from self._tensors().items()
+
     def set_scale(self, scale: float) -> None:
         """Weight s of the AU branch; at 0 the U-Net is exactly the base model. Other adapters keep theirs."""
         index = self.index
