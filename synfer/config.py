@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from synfer.errors import SynferError
 from synfer.vocabulary import DEFAULT_EXPRESSIONS, check_expression, unknown
@@ -18,6 +18,9 @@ from synfer.vocabulary import DEFAULT_EXPRESSIONS, check_expression, unknown
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value is False else value)]
+"""YAML reads a bare `no` as false."""
+
 Expressions = Annotated[tuple[str, ...], BeforeValidator(lambda names: tuple(check_expression(name) for name in names))]
 
 
@@ -66,14 +69,30 @@ class Generator(Section):
     """Stage generator: the diffusion backbone and how it is adapted."""
 
     backbone: str = Field("assets/tiny-sd", description="diffusers folder: unet, vae, text_encoder, tokenizer, scheduler (and au_adapter)")
-    adapt: Literal["none", "lora", "full"] = Field("none", description="none keeps the weights; lora or full fine-tune the U-Net")
-    steps: Count = Field(0, description="optimiser steps of fine-tuning")
-    batch_size: Positive = 64
+    adapt: Literal["none", "adapter", "lora", "full"] = Field(
+        "none", description="none keeps the weights; adapter trains the AU adapter alone, lora and full the U-Net with it"
+    )
+    steps: Positive = Field(2000, description="optimiser steps of fine-tuning")
+    batch_size: Positive = Field(64, description="images a forward pass")
+    gradient_accumulation: Positive = Field(1, description="forward passes an optimiser step: batches that memory cannot hold")
+    mixed_precision: Precision = Field("no", description="no, bf16, or fp16 (GPU only); weights that train stay in float32")
+    gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, about a third more time")
     learning_rate: float = Field(3e-4, gt=0)
     lora_rank: Positive = 8
+    train_text_encoder: bool = Field(False, description="fine-tune the text encoder too; under lora or full")
+    flips: bool = Field(True, description="also learn from mirrored images; left and right AUs and words change places")
     au_dropout: Share = Field(0.15, description="share of samples trained without AUs")
     caption_dropout: Share = Field(0.1, description="share of samples trained without caption")
     min_snr_gamma: float = Field(5.0, gt=0, description="min-SNR weighting (Hang et al. 2023)")
+    validate_every: Count = Field(500, description="steps between looks at drawn faces, whom the guide rates; 0 for none")
+    validation_images: Positive = Field(70, description="faces drawn at each look, the same ones each time")
+
+    @field_validator("train_text_encoder")
+    @classmethod
+    def _text_encoder_needs_a_base_that_trains(cls, wanted: bool, info: ValidationInfo) -> bool:
+        if wanted and info.data.get("adapt") not in ("lora", "full"):
+            raise ValueError(f"it goes with adapt lora or full, not {info.data.get('adapt')}")
+        return wanted
 
 
 class Feranno(Section):
@@ -100,6 +119,9 @@ class Synthesis(Section):
     guidance_confidence: Share = Field(0.8, description="samples whose guide is surer than this are left alone")
     guidance_every: Positive = Field(2, description="guide at every n-th step")
     guidance_window: tuple[Share, Share] = Field((0.2, 0.8), description="share of the denoising during which guidance acts")
+    layout: Literal["none", "inversion"] = Field("none", description="inversion: start from an inverted training face, named in the manifest")
+    layout_strength: Share = Field(1.0, description="weight of the inverted face in the noise to start from; 0 is fresh noise")
+    layout_steps: int = Field(20, ge=1, le=1000, description="steps of the inversion, one forward each")
     shard_images: Positive = Field(350, description="images a shard; a finished shard is not repeated after a kill")
 
 
