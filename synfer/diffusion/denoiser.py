@@ -41,7 +41,7 @@ class Perception:
     """
 
     features: Callable[[Tensor], Sequence[Tensor]]
-    weight: float = 0.1
+    weight: float = 2.0
     min_snr: float = 0.2
 
 
