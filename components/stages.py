@@ -50,7 +50,7 @@ _TABLE = (
     Stage("fer_models", reads=(_REAL,), source="source"),
     Stage("generator", reads=(_REAL, "fer_models"), source="backbone"),
     Stage("feranno", reads=(_REAL, "generator")),
-    Stage("synthesis", reads=("generator", "fer_models")),
+    Stage("synthesis", reads=(_REAL, "generator", "fer_models")),
     Stage("rectification", reads=(_REAL, "generator", "synthesis", "feranno", "fer_models")),
     Stage("validation", reads=("rectification", "synthesis")),
     Stage("classifiers", reads=(_REAL, "synthesis", "rectification", "validation")),

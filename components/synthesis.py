@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from components.device import torch_device
+from components.layouts import LayoutError, choose_layouts, encoded_layouts, layout_pixels, layout_pool
 from components.plan import plan_faces
 from components.record import Record
 from synfer.classifiers.examples import class_indices
@@ -22,47 +23,69 @@ from synfer.config import Common
 from synfer.config import Synthesis as Section
 from synfer.diffusion.backbone import Backbone, load_backbone
 from synfer.diffusion.guidance import SemanticGuidance, through_decoder
-from synfer.diffusion.sampling import Conditions, decode, sample_latents
+from synfer.diffusion.layout import layout_noise
+from synfer.diffusion.sampling import Conditions, decode, first_timestep, sample_latents
 from synfer.faces.sheet import labelled_sheet
 from synfer.images import encode_png, iter_encoded, load_images, shard_path, write_shard
 from synfer.manifest import stack, write_manifest
+from synfer.pixels import to_tensor
 
 _SHEET_COLUMNS = 10
 
 
-def run(section: Section, common: Common, *, generator: Path, fer_models: Path, out: Path) -> None:
-    """Write a dataset folder of `section.images` generated faces with the manifest of their intents."""
+def run(section: Section, common: Common, *, development: Path, generator: Path, fer_models: Path, out: Path) -> None:
+    """Write a dataset folder of `section.images` generated faces with the manifest of their intents.
+
+    `development` is read where `section.layout` asks for layout images, and then its training split alone.
+    """
     device = torch_device(common.device)
     backbone = load_backbone(generator / "backbone", device=device).requires_grad_(False)
     guide = load(fer_models / "guide", device=device)
     plan = plan_faces(section.images, expressions=common.expressions, seed=common.seed)
+    plan["layout_from"] = choose_layouts(plan["seed"], layout_pool(development, fer_models)) if section.layout != "none" else ""
     shards = [plan.iloc[start : start + section.shard_images] for start in range(0, len(plan), section.shard_images)]
     with tqdm(total=len(plan), desc="synthesis", unit="face") as bar:
         for number, rows in enumerate(shards):
             if not shard_path(out, number).is_file():
-                _draw_shard(section, backbone, guide, rows, out=out, number=number, bar=bar)
+                _draw_shard(section, backbone, guide, rows, development=development, out=out, number=number, bar=bar)
             else:
                 bar.update(len(rows))
     hashes = {sample_id: hashlib.sha256(data).hexdigest() for sample_id, data in iter_encoded(out)}
     plan["sha256"] = plan["sample_id"].map(hashes)
     write_manifest(plan, out)
-    _record(plan, common, out)
+    _record(section, common, plan, development, out)
 
 
 def _draw_shard(
-    section: Section, backbone: Backbone, guide: Classifier, rows: pd.DataFrame, *, out: Path, number: int, bar: tqdm[None]
+    section: Section,
+    backbone: Backbone,
+    guide: Classifier,
+    rows: pd.DataFrame,
+    *,
+    development: Path,
+    out: Path,
+    number: int,
+    bar: tqdm[None],
 ) -> None:
+    with_layout = section.layout != "none"
+    encoded = encoded_layouts(development, rows["layout_from"]) if with_layout else {}
     images: list[bytes] = []
     for start in range(0, len(rows), section.batch_size):
         batch = rows.iloc[start : start + section.batch_size]
-        pixels = draw_faces(section, backbone, guide, batch)
+        layouts = layout_pixels(encoded, batch["layout_from"].tolist(), size=backbone.image_size) if with_layout else None
+        pixels = draw_faces(section, backbone, guide, batch, layouts=layouts)
         images += [encode_png(image, generator=backbone.name) for image in pixels]
         bar.update(len(batch))
     write_shard(out, number, rows["sample_id"].tolist(), images)
 
 
-def draw_faces(section: Section, backbone: Backbone, guide: Classifier | None, rows: pd.DataFrame) -> np.ndarray:
-    """Faces uint8 (N, H, W, 3) of the planned `rows`; without a guide, or where a row has no expression, nothing is steered."""
+def draw_faces(
+    section: Section, backbone: Backbone, guide: Classifier | None, rows: pd.DataFrame, *, layouts: np.ndarray | None = None
+) -> np.ndarray:
+    """Faces uint8 (N, H, W, 3) of the planned `rows`; without a guide, or where a row has no expression, nothing is steered.
+
+    Where `section.layout` is on, `layouts` are the images uint8 (N, H, W, 3) to start from; raises LayoutError without them.
+    """
     conditions = Conditions(rows["caption"].tolist(), stack(rows, "aus"), rows["seed"].tolist())
     semantic, targets = None, torch.empty(0, dtype=torch.long)
     if guide is not None and section.semantic_guidance > 0:
@@ -77,8 +100,28 @@ def draw_faces(section: Section, backbone: Backbone, guide: Classifier | None, r
         au_guidance_scale=section.au_guidance_scale,
         semantic=semantic,
         targets=targets,
+        initial_noise=_initial_noise(section, backbone, conditions, layouts),
     )
     return decode(backbone, latents)
+
+
+def _initial_noise(section: Section, backbone: Backbone, conditions: Conditions, layouts: np.ndarray | None) -> torch.Tensor | None:
+    """Noise (N, C, h, w) with the layout of images uint8 (N, H, W, 3), where the configuration wants it."""
+    if section.layout == "none":
+        return None
+    if layouts is None:
+        raise LayoutError(
+            f"synthesis.layout is {section.layout!r}, but only stage synthesis has corpus images to start from; "
+            "start from noise with: --set synthesis.layout=none"
+        )
+    return layout_noise(
+        backbone,
+        to_tensor(layouts),
+        seeds=conditions.seeds,
+        first_timestep=first_timestep(backbone, sampler=section.sampler, num_inference_steps=section.num_inference_steps),
+        num_inference_steps=section.layout_steps,
+        strength=section.layout_strength,
+    )
 
 
 def guidance(section: Section, backbone: Backbone, guide: Classifier) -> SemanticGuidance:
@@ -92,7 +135,7 @@ def guidance(section: Section, backbone: Backbone, guide: Classifier) -> Semanti
     )
 
 
-def _record(plan: pd.DataFrame, common: Common, out: Path) -> None:
+def _record(section: Section, common: Common, plan: pd.DataFrame, development: Path, out: Path) -> None:
     record = Record(out)
     record.metric("synthesis/images", len(plan), n=len(plan))
     shown = pd.concat([plan[plan["expression"] == name].head(_SHEET_COLUMNS) for name in common.expressions])
@@ -103,6 +146,18 @@ def _record(plan: pd.DataFrame, common: Common, out: Path) -> None:
     else:  # fewer faces than a full sheet: titles above each image, because rows may be uneven
         sheet = labelled_sheet(images, columns=_SHEET_COLUMNS, titles=shown["expression"].tolist())
     record.figure("faces", sheet, title="Generated faces", caption="The first faces of every asked expression, unselected.")
+    if section.layout != "none":
+        _layout_sheet(plan.head(_SHEET_COLUMNS), common, development, record)
     counts = plan["expression"].value_counts().reindex(common.expressions, fill_value=0)
     record.table("Asked expressions", pd.DataFrame({"expression": counts.index, "images": counts.to_numpy()}))
     record.save()
+
+
+def _layout_sheet(rows: pd.DataFrame, common: Common, development: Path, record: Record) -> None:
+    """The first faces, each below the corpus image whose layout it has."""
+    encoded = encoded_layouts(development, rows["layout_from"])
+    layouts = layout_pixels(encoded, rows["layout_from"].tolist(), size=common.image_size)
+    faces = load_images(record.out, rows["sample_id"].tolist(), size=common.image_size)
+    sheet = labelled_sheet(np.concatenate([layouts, faces]), columns=len(rows), row_titles=["layout", "generated"])
+    text = "Corpus images whose inversion the denoising started from, and the faces drawn from them; look for the same person."
+    record.figure("layouts", sheet, title="Layout images", caption=text)

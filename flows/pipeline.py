@@ -76,7 +76,7 @@ def pipeline(overlays: list[str] | None = None, overrides: list[str] | None = No
         roles = fer_models(run, corpus=real)
         backbone = generator(run, corpus=real, fer_models=roles)
         annotator = feranno(run, corpus=real, generator=backbone)
-        faces = synthesis(run, generator=backbone, fer_models=roles)
+        faces = synthesis(run, corpus=real, generator=backbone, fer_models=roles)
         labels = rectification(run, corpus=real, generator=backbone, synthesis=faces, feranno=annotator, fer_models=roles)
         gate = validation(run, rectification=labels, synthesis=faces)
         trained = classifiers(run, corpus=real, synthesis=faces, rectification=labels, validation=gate)

@@ -119,7 +119,7 @@ class Synthesis(Section):
     guidance_confidence: Share = Field(0.8, description="samples whose guide is surer than this are left alone")
     guidance_every: Positive = Field(2, description="guide at every n-th step")
     guidance_window: tuple[Share, Share] = Field((0.2, 0.8), description="share of the denoising during which guidance acts")
-    layout: Literal["none", "inversion"] = Field("none", description="inversion: start from an inverted training face, named in the manifest")
+    layout: Literal["none", "inversion"] = Field("none", description="inversion: start from a training face, which the manifest names")
     layout_strength: Share = Field(1.0, description="weight of the inverted face in the noise to start from; 0 is fresh noise")
     layout_steps: int = Field(20, ge=1, le=1000, description="steps of the inversion, one forward each")
     shard_images: Positive = Field(350, description="images a shard; a finished shard is not repeated after a kill")

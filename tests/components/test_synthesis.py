@@ -2,11 +2,15 @@
 
 import hashlib
 
+import numpy as np
 import pytest
 
 from components import synthesis
+from components.layouts import LayoutError, choose_layouts, encoded_layouts, layout_pool
+from components.plan import plan_faces
 from synfer.classifiers.models import create, save
-from synfer.images import is_marked_generated, iter_encoded, shard_path
+from synfer.diffusion.backbone import load_backbone
+from synfer.images import ImageError, is_marked_generated, iter_encoded, load_images, shard_path
 from synfer.manifest import read_manifest
 from synfer.vocabulary import DEFAULT_EXPRESSIONS
 
@@ -15,7 +19,11 @@ from synfer.vocabulary import DEFAULT_EXPRESSIONS
 def models(world, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     save(create("resnet10t", DEFAULT_EXPRESSIONS, image_size=64), folder / "guide", {"trained_on": {"images": 0, "identities": []}})
-    return {"generator": world.stage("generator"), "fer_models": folder}
+    development = world.stage("corpus") / "development"
+    identities = read_manifest(development).query("split == 'train'")["identity"].unique()
+    judge = {"trained_on": {"images": 0, "identities": sorted(identities)[:2]}}
+    save(create("resnet10t", DEFAULT_EXPRESSIONS, image_size=64, seed=1), folder / "judge", judge)
+    return {"development": development, "generator": world.stage("generator"), "fer_models": folder}
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +55,66 @@ def test_a_resumed_run_repeats_no_finished_shard_and_leaves_the_same_manifest(dr
     synthesis.run(section, settings.common, **models, out=tmp_path)
     assert kept.stat().st_mtime_ns == before
     assert (tmp_path / "manifest.parquet").read_bytes() == (drawn / "manifest.parquet").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def with_layouts(section):
+    return section.model_copy(update={"layout": "inversion", "layout_steps": 4})
+
+
+@pytest.fixture(scope="module")
+def laid_out(models, with_layouts, settings, tmp_path_factory):
+    out = tmp_path_factory.mktemp("laid_out")
+    synthesis.run(with_layouts, settings.common, **models, out=out)
+    return out
+
+
+def test_every_face_names_the_training_image_it_started_from_and_no_judge_knows_the_person(drawn, laid_out, models):
+    assert (read_manifest(drawn)["layout_from"] == "").all()
+    corpus = read_manifest(models["development"]).set_index("sample_id")
+    chosen = corpus.loc[read_manifest(laid_out)["layout_from"]]
+    assert (chosen["split"] == "train").all()
+    train = sorted(corpus.loc[corpus["split"] == "train", "identity"].unique())
+    pool = corpus.loc[layout_pool(models["development"], models["fer_models"])]
+    assert sorted(pool["identity"].unique()) == train[2:]  # the judge has seen the first two
+    assert set(chosen["identity"]) <= set(train[2:])
+    assert chosen["identity"].nunique() > 1
+    assert (laid_out / "figures" / "layouts.png").is_file()
+
+
+def test_a_layout_changes_the_face_and_is_the_choice_of_its_own_seed(drawn, laid_out, models):
+    rows = read_manifest(laid_out)
+    pool = layout_pool(models["development"], models["fer_models"])
+    assert choose_layouts(rows["seed"][5:6], pool) == rows["layout_from"][5:6].tolist()
+    ids = rows["sample_id"].tolist()
+    ours, theirs = (load_images(folder, ids, size=64).astype(int) for folder in (laid_out, drawn))
+    assert (np.abs(ours - theirs).reshape(len(ids), -1).max(axis=1) > 0).all()
+
+
+def test_a_resumed_run_with_layouts_leaves_the_same_files(laid_out, models, with_layouts, settings, tmp_path):
+    shard_path(tmp_path, 1).write_bytes(shard_path(laid_out, 1).read_bytes())
+    synthesis.run(with_layouts, settings.common, **models, out=tmp_path)
+    for path in sorted(laid_out.glob("*.parquet")):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_face_with_a_layout_is_the_same_in_any_batch(models, with_layouts):
+    backbone = load_backbone(models["generator"] / "backbone").requires_grad_(False)
+    rows = plan_faces(3, expressions=DEFAULT_EXPRESSIONS, seed=0)
+    layouts = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    together = synthesis.draw_faces(with_layouts, backbone, None, rows, layouts=layouts).astype(int)
+    alone = synthesis.draw_faces(with_layouts, backbone, None, rows[1:2], layouts=layouts[1:2])
+    assert np.abs(together[1:2] - alone).max() <= 1  # a rounding of the last bit
+
+
+def test_layouts_that_are_not_there_are_told(models, with_layouts, section, tmp_path):
+    backbone = load_backbone(models["generator"] / "backbone").requires_grad_(False)
+    rows = plan_faces(1, expressions=DEFAULT_EXPRESSIONS, seed=0)
+    with pytest.raises(LayoutError, match=r"only stage synthesis has corpus images .* --set synthesis.layout=none"):
+        synthesis.draw_faces(with_layouts, backbone, None, rows)
+    with pytest.raises(ImageError, match="has no image for sample nobody"):
+        encoded_layouts(models["development"], ["nobody"])
+    everybody = {"images": 0, "identities": sorted(read_manifest(models["development"])["identity"].unique())}
+    save(create("resnet10t", DEFAULT_EXPRESSIONS, image_size=64), tmp_path / "judge", {"trained_on": everybody})
+    with pytest.raises(LayoutError, match="no training face of a person whom no judge has seen"):
+        layout_pool(models["development"], tmp_path)
