@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from components.plots import confusion_matrices, grouped_bars, ranked_bars
 from components.record import Record
-from synfer.captions import caption
+from synfer.captions import row_captions
 from synfer.classifiers.examples import class_indices
 from synfer.config import Common
 from synfer.config import Corpus as Section
@@ -26,8 +26,7 @@ from synfer.images import ImageError, decode, iter_encoded, load_images, write_s
 from synfer.manifest import FILE_NAME, SPLITS, read_manifest, stack, write_manifest
 from synfer.metrics.bootstrap import mean_interval
 from synfer.metrics.classification import confusion
-from synfer.seeding import derive_seed
-from synfer.vocabulary import ATTRIBUTES, AU_CODES, AU_NAMES
+from synfer.vocabulary import AU_CODES, AU_NAMES
 
 FOLDERS = {"development": ("train", "val"), "test": ("test",)}
 _SHARD_IMAGES = 1000
@@ -86,18 +85,12 @@ def take_balanced(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
 
 def with_captions(frame: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """The rows with a caption from the grammar where there was none; each sample draws from a generator of its own."""
-    attributes = [name for name in ATTRIBUTES if f"attr_{name}" in frame.columns]
-
-    def fill(row: pd.Series) -> str:
-        rng = np.random.default_rng(derive_seed(seed, "caption", row["sample_id"]))
-        aus = np.asarray(row["aus"])
-        known = {name: row[f"attr_{name}"] for name in attributes if row[f"attr_{name}"]}
-        return caption(row["expression"], attributes=known, aus=None if np.isnan(aus).any() else aus, rng=rng)
-
     missing = frame["caption"] == ""
     if not missing.any():
         return frame
-    return frame.assign(caption=frame["caption"].mask(missing, frame[missing].apply(fill, axis=1)))
+    captions = frame["caption"].to_numpy(dtype=object, copy=True)
+    captions[missing.to_numpy()] = row_captions(frame[missing], seed=seed)
+    return frame.assign(caption=captions)
 
 
 def copy_images(source: Path, rows: pd.DataFrame, folder: Path) -> None:
@@ -183,11 +176,12 @@ def _label_noise(frame: pd.DataFrame, classes: tuple[str, ...], record: Record) 
 
 def _au_frequency(frame: pd.DataFrame, record: Record) -> None:
     aus = stack(frame[frame["split"] == "train"], "aus")
-    known = aus[~np.isnan(aus).any(axis=1)]
-    if not len(known):
+    known = (~np.isnan(aus)).sum(axis=0)
+    if not (aus >= _VISIBLE).any():
         return  # a corpus without action units has no frequency to show
-    share = (known >= _VISIBLE).mean(axis=0)
+    share = (aus >= _VISIBLE).sum(axis=0) / np.maximum(known, 1)
     order = [index for index in np.argsort(-share, kind="stable") if share[index] > 0]
     values = {f"{AU_CODES[index]} {AU_NAMES[AU_CODES[index]]}": float(share[index]) for index in order}
     bars = ranked_bars(values, xlabel="share of training faces")
-    record.figure("au_frequency", bars, title="Action units", caption="Share of training faces that show each AU with intensity 1 or more.")
+    text = "Share of training faces that show each AU with intensity 1 or more, of those where it is known."
+    record.figure("au_frequency", bars, title="Action units", caption=text)

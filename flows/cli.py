@@ -9,6 +9,7 @@ import typer
 
 from flows.commands.assets import assets
 from flows.commands.corpus import corpus
+from flows.commands.describe import describe
 from flows.commands.flow import app as flow_app
 from flows.commands.params import params
 from flows.commands.render import render
@@ -30,6 +31,7 @@ app.command()(render)
 app.command()(sample)
 app.command()(params)
 app.command()(corpus)
+app.command()(describe)
 app.command()(assets)
 app.command()(ui)
 

@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import pandas as pd
 
-from synfer.vocabulary import AU_INDEX, COMPOUNDS, SIDED_AUS, check_attributes, check_expression, left_right
+from synfer.seeding import derive_seed
+from synfer.vocabulary import ATTRIBUTES, AU_INDEX, COMPOUNDS, SIDED_AUS, check_attributes, check_expression, left_right
 
 EXPRESSION_WORDS: dict[str, str] = {
     "neutral": "neutral", "happiness": "happy", "sadness": "sad", "surprise": "surprised", "fear": "fearful", "disgust": "disgusted",
@@ -49,6 +51,29 @@ def caption(
     phrases = au_phrases(aus) if aus is not None and (rng is None or rng.random() < 0.5) else []
     parts = [f"a photo of {person(known)}", *_expression_part(expression), *([", ".join(phrases)] if phrases else [])]
     return ", ".join(parts)
+
+
+def row_captions(rows: pd.DataFrame, *, seed: int) -> list[str]:
+    """A caption of every manifest row, from its expression and what is known of attributes (attr_*) and AUs, parts left out at random.
+
+    Each row draws from a generator of its own, so that its caption does not depend on the others.
+    """
+    names = [name for name in ATTRIBUTES if f"attr_{name}" in rows.columns]
+
+    def write(row: pd.Series) -> str:
+        rng = np.random.default_rng(derive_seed(seed, "caption", row["sample_id"]))
+        known = {name: row[f"attr_{name}"] for name in names if row[f"attr_{name}"]}
+        return caption(row["expression"], attributes=known, aus=np.nan_to_num(np.asarray(row["aus"])), rng=rng)
+
+    return [write(row) for _, row in rows.iterrows()]
+
+
+def with_expression(text: str, expression: str) -> str:
+    """A caption from elsewhere, ended by the grammar's words for `expression` ("happy expression") unless it has them; "" adds none."""
+    words = ", ".join(_expression_part(expression))
+    if not words or words in text.lower():
+        return text
+    return ", ".join(filter(None, (text.rstrip(" .,"), words)))
 
 
 def person(attributes: Mapping[str, str]) -> str:

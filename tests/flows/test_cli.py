@@ -16,9 +16,10 @@ from components.stages import STAGES
 from components.workspace import Workspace
 from flows.cli import main
 from synfer.config import Config
-from synfer.manifest import read_manifest
+from synfer.manifest import read_manifest, write_manifest
+from synfer.vocabulary import AU_COUNT
 
-COMMANDS = (("run",), ("flow", "pipeline"), ("render",), ("sample",), ("params",), ("corpus",), ("assets",), ("ui",))
+COMMANDS = (("run",), ("flow", "pipeline"), ("render",), ("sample",), ("params",), ("corpus",), ("describe",), ("assets",), ("ui",))
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -79,6 +80,9 @@ def test_help_of_run_names_every_stage(capsys: pytest.CaptureFixture[str], monke
         (["sample", "--sweep", "12=0..5", "--au", "12=1"], 2, "AU 12 is both asked (1) and swept"),
         (["sample", "--out", "."], 1, "holds .dvc, which is no earlier sample and would be lost"),
         (["sample", "happiness"], 1, "assets/tiny-sd"),
+        (["describe", "data/mine"], 1, "nothing to describe: ask for captions (grammar or a model), for AUs"),
+        (["describe", "data/mine", "--captions", "grammar"], 1, "data/mine/manifest.parquet does not exist"),
+        (["describe", "data/mine", "--aus", "a.csv", "--au-scale", "grade"], 1, "unknown AU scale 'grade'; known: intensity, presence"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -138,6 +142,16 @@ def test_sample_leaves_a_sheet_of_sweeps_and_says_where(
     assert frame["swept_intensity"].tolist() == [0.0, 2.5, 5.0] * 2
     assert set(frame["attr_age"]) == {"elderly"}
     assert len(list((in_workspace.root / "a" / "faces").glob("synthetic-*.png"))) == 6
+
+
+def test_describe_fills_a_manifest_and_says_how_much(in_workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = write_corpus(Path("data/faces"), identities=21, images_per_identity=7, size=32)
+    write_manifest(frame.assign(caption="", aus=[np.full(AU_COUNT, np.nan)] * len(frame)), Path("data/faces"))
+    Path("aus.csv").write_text("".join(["sample_id,AU12,AU28\n", *(f"{name},1,0\n" for name in frame["sample_id"][:100])]))
+    capsys.readouterr()
+    status, out, _ = call(capsys, "describe", "data/faces", "--aus", "aus.csv", "--captions", "grammar")
+    assert (status, out.strip()) == (0, "data/faces: 147 rows, 147 captions written, AUs of 100 known; no such AU here: AU28")
+    assert read_manifest(Path("data/faces"))["caption"].str.startswith("a photo of").all()
 
 
 def test_render_draws_a_row_an_expression(in_workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

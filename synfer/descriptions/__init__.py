@@ -1,0 +1,1 @@
+"""Descriptions of real faces that came without them: captions and action units."""
