@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from synfer.images import ImageError, decode, iter_encoded, resize
 from synfer.manifest import read_manifest
 from synfer.metrics.roles import AU_JUDGE, JUDGE
 from synfer.seeding import derive_seed
+
+Image = TypeVar("Image")
 
 
 class LayoutError(SynferError):
@@ -34,8 +37,8 @@ def layout_pool(development: Path, fer_models: Path) -> list[str]:
     return pool
 
 
-def choose_layouts(seeds: Iterable[int], pool: Sequence[str]) -> list[str]:
-    """The layout image of every sample, by its own seed."""
+def choose_layouts(seeds: Iterable[int], pool: Sequence[Image]) -> list[Image]:
+    """The layout image of every sample, by its own seed; `pool` holds the images or their names."""
     return [pool[derive_seed("layout", int(seed)) % len(pool)] for seed in seeds]
 
 

@@ -71,16 +71,17 @@ def renders(folder: Path, wanted: Range) -> Renders:
 
 def plan(wanted: Range) -> list[Face]:
     """The faces of a range: expressions in turn, several images a person, the last share with independent AUs."""
-    labelled = wanted.count - round(wanted.count * wanted.independent)
-    return [
-        draw_face(
-            derive_seed("render", wanted.seed, wanted.first_identity, number),
-            identity=wanted.first_identity + number // IMAGES_AN_IDENTITY,
-            expression=DEFAULT_EXPRESSIONS[number % len(DEFAULT_EXPRESSIONS)],
-            independent_aus=number >= labelled,
-        )
-        for number in range(wanted.count)
-    ]
+    return [planned_face(wanted, number) for number in range(wanted.count)]
+
+
+def planned_face(wanted: Range, number: int) -> Face:
+    """Face `number` of the range's plan."""
+    return draw_face(
+        derive_seed("render", wanted.seed, wanted.first_identity, number),
+        identity=wanted.first_identity + number // IMAGES_AN_IDENTITY,
+        expression=DEFAULT_EXPRESSIONS[number % len(DEFAULT_EXPRESSIONS)],
+        independent_aus=number >= wanted.count - round(wanted.count * wanted.independent),
+    )
 
 
 def trained_on(wanted: Range) -> dict[str, object]:

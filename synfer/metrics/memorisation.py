@@ -30,12 +30,13 @@ class Memorisation:
     """Nearest references of M images.
 
     `share` is the share of images whose nearest reference is a training one (0.5: none is copied, 1: all are; a tie counts half); its
-    interval comes from resampling the people of the nearest references. `nearest` int (M,) is the nearest training image, and
-    `training_distances`, `held_out_distances` float (M,) are those to the nearest image of each set.
+    interval comes from resampling the people of the nearest references. `training` and `held_out` int (M,) are the rows of the nearest
+    image of each set, `training_distances` and `held_out_distances` float (M,) the distances to them.
     """
 
     share: Interval
-    nearest: np.ndarray
+    training: np.ndarray
+    held_out: np.ndarray
     training_distances: np.ndarray
     held_out_distances: np.ndarray
 
@@ -57,17 +58,18 @@ def memorisation(
 ) -> Memorisation:
     """Compare features of images (M, D) with those of training (N, D) and held-out (N, D) references by Euclidean distance.
 
-    Chance deals people, not images, to the two sets, and some references are the nearest of many images: these are no independent
-    witnesses. So the interval resamples people; without names every reference is a person of its own. Memory grows with M + N.
+    Chance deals people, not images, to the two sets, and some references are the nearest of many images, which are then no independent
+    witnesses: intervals over images miss 0.5 in up to a quarter of fresh draws. So people are resampled; without names every reference is
+    a person of its own. Memory grows with M + N.
     Raises MemorisationError if the sets differ in width, the references in number, or somebody is in both of them.
     """
     _check(images, training, held_out)
     people = _people(training_people, held_out_people, count=len(training))
-    (near_training, nearest), (near_held_out, nearest_held_out) = (nearest_neighbours(images, found) for found in (training, held_out))
-    values = np.where(near_training == near_held_out, 0.5, near_training < near_held_out)
-    witnesses = people[np.where(near_training <= near_held_out, nearest, len(training) + nearest_held_out)]
+    (seen_distances, seen), (unseen_distances, unseen) = (nearest_neighbours(images, found) for found in (training, held_out))
+    values = np.where(seen_distances == unseen_distances, 0.5, seen_distances < unseen_distances)
+    witnesses = people[np.where(seen_distances <= unseen_distances, seen, len(training) + unseen)]
     share = _share(values, witnesses, resamples=resamples, confidence=confidence, seed=seed)
-    return Memorisation(share, nearest, near_training, near_held_out)
+    return Memorisation(share, seen, unseen, seen_distances, unseen_distances)
 
 
 def nearest_neighbours(images: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,13 +14,15 @@ def test_copies_of_training_images_give_one_and_their_pairs() -> None:
     training, rows = normal(80, 0), np.array([5, 70, 31, 31])
     found = memorisation(training[rows], training, normal(80, 1))
     assert (found.share.value, found.share.low, found.share.high, found.share.n) == (1.0, 1.0, 1.0, 4)
-    assert found.nearest.tolist() == rows.tolist()
+    assert found.training.tolist() == rows.tolist()
     assert found.training_distances == pytest.approx(0.0, abs=1e-3)
 
 
 def test_copies_of_held_out_images_give_zero_and_a_tie_counts_half() -> None:
     training, held_out = normal(60, 0), normal(60, 1)
-    assert memorisation(held_out[:20], training, held_out).share.value == 0.0
+    found = memorisation(held_out[:20], training, held_out)
+    assert found.share.value == 0.0
+    assert found.held_out.tolist() == list(range(20))
     both = np.concatenate([training[:1], held_out[1:]])
     assert memorisation(training[:1], training, both).share.value == 0.5
 
