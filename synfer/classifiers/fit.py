@@ -20,7 +20,7 @@ from synfer.classifiers.examples import Examples, ExamplesError
 from synfer.classifiers.models import Network, to_device
 from synfer.classifiers.predict import predict, predict_aus
 from synfer.pixels import to_tensor
-from synfer.vocabulary import MAX_INTENSITY, flip_order
+from synfer.vocabulary import flip_order
 
 AVERAGED_SHARE = 0.04  # the averaged weights look back over about this share of the training
 
@@ -40,10 +40,10 @@ def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, label_smooth
 
 
 def intensity_loss(outputs: torch.Tensor, targets: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
-    """Squared error (N,) of outputs against intensities / 5, over the AUs that are known (not NaN); `spread` (K,) is each AU's unit."""
+    """Squared error (N,) of outputs against intensities, over the AUs that are known (not NaN); `spread` (K,) is each AU's unit."""
     known = ~targets.isnan()
-    wanted = torch.where(known, targets / MAX_INTENSITY, outputs.detach())
-    distance = ((outputs - wanted) * MAX_INTENSITY / spread).square()
+    wanted = torch.where(known, targets, outputs.detach())
+    distance = ((outputs - wanted) / spread).square()
     return distance.sum(1) / known.sum(1).clamp(min=1)
 
 
@@ -74,10 +74,11 @@ EXPRESSIONS = Objective(soft_cross_entropy, lambda targets: targets, score_class
 
 
 def action_units(codes: Sequence[str], spread: np.ndarray | None = None) -> Objective:
-    """Intensities of the AUs `codes` (K), which the model's outputs follow; mirroring swaps left and right.
+    """Intensities of the AUs `codes` (K), which the model's outputs follow in steps of 0..5; mirroring swaps left and right.
 
     `spread` (K,) is the standard deviation of each AU over the training set. An AU is absent from most faces: an absolute error would
-    aim at the median, which is 0, and without the spread the rare AUs would hardly weigh.
+    aim at the median, which is 0, and without the spread the rare AUs would hardly weigh. The outputs are steps and not shares of 5, for
+    then they vary about as much as a fresh head moves in a step of AdamW; at a fifth of it the head drowns what there is to learn.
     """
     order = torch.from_numpy(flip_order(codes))
     unit = torch.ones(len(codes)) if spread is None else torch.from_numpy(spread.astype(np.float32))

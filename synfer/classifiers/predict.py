@@ -23,7 +23,7 @@ def predict_aus(
 ) -> np.ndarray:
     """AU intensities 0..5, float32 (N, K), of images uint8 (N, H, W, 3); for a regressor of its K `classes`, see `fit.action_units`."""
     module = _module(model)
-    return _in_batches(lambda batch: module(batch).float().clamp(0, 1) * MAX_INTENSITY, module, images, batch_size, device)
+    return _in_batches(lambda batch: module(batch).float().clamp(0, MAX_INTENSITY), module, images, batch_size, device)
 
 
 def features(model: Network | Classifier, images: np.ndarray, *, batch_size: int = 256, device: str | torch.device = "cpu") -> np.ndarray:

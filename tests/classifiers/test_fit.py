@@ -68,7 +68,7 @@ def test_unknown_action_units_have_no_gradient() -> None:
     intensity_loss(outputs, targets, torch.ones(AU_COUNT)).sum().backward()
     assert outputs.grad is not None
     assert (outputs.grad[:, AU_INDEX["12"]] == 0).all()
-    assert (outputs.grad[:, AU_INDEX["6"]] < 0).all()  # 0.5 is below the wanted 5 / 5
+    assert (outputs.grad[:, AU_INDEX["6"]] < 0).all()  # 0.5 is below the wanted 5
     assert not outputs.grad.isnan().any()
 
 
