@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
-from tqdm import tqdm
 
+from components.image_stream import image_batches
 from synfer.annotation.feranno import pool_map
 from synfer.annotation.feranno_fit import FeatureSet
 from synfer.diffusion.backbone import Backbone
 from synfer.diffusion.features import unet_features
-from synfer.images import iter_images, resize
 from synfer.pixels import to_tensor
 from synfer.seeding import derive_seed
 
@@ -33,17 +31,6 @@ def feature_reader(backbone: Backbone, *, timestep: int, seed: int) -> FeatureRe
         return [pool_map(maps) for maps in features.maps], pool_map(features.attention)
 
     return read
-
-
-def image_batches(
-    folder: Path, sample_ids: Sequence[str], *, size: int, batch_size: int, title: str
-) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Stream (sample ids, pixels uint8 (n, size, size, 3)) of a dataset folder in shard order, with a progress bar."""
-    stream = iter_images(folder, sample_ids)
-    with tqdm(total=len(sample_ids), desc=title, unit="image", leave=False) as bar:
-        while batch := list(islice(stream, batch_size)):
-            yield [sample_id for sample_id, _ in batch], np.stack([resize(image, size) for _, image in batch])
-            bar.update(len(batch))
 
 
 @torch.inference_mode()

@@ -28,7 +28,7 @@ from synfer.files import write_json
 from synfer.manifest import read_manifest
 from synfer.metrics.bootstrap import Interval, interval
 from synfer.metrics.classification import ACCURACY, UAR, confusion
-from synfer.metrics.roles import JUDGE, Role, check_roles, compact_identities, expand_identities
+from synfer.metrics.roles import AU_JUDGE, JUDGE, Role, check_roles, compact_identities, expand_identities
 from synfer.seeding import derive_seed
 
 ROLES = "roles.json"
@@ -114,6 +114,13 @@ def split_people(rows: pd.DataFrame, parts: int, *, seed: int) -> list[pd.DataFr
 def people(rows: pd.DataFrame) -> pd.Series:
     """Identity of every row; an unknown one is somebody of their own, named by the sample."""
     return rows["identity"].mask(rows["identity"] == "", rows["sample_id"])
+
+
+def unjudged(rows: pd.DataFrame, fer_models: Path) -> pd.DataFrame:
+    """The rows of people on whom no judge was trained: only from these may anything else learn that a judge will judge."""
+    roles = read_roles(fer_models)
+    judged = frozenset().union(*(roles[name].identities for name in (JUDGE, AU_JUDGE) if name in roles))
+    return rows[~people(rows).isin(judged)]
 
 
 def _entry(model: Classifier, folder: Path) -> dict[str, Any]:

@@ -1,51 +1,71 @@
-"""Stage generator: the diffusion backbone that draws the faces, as it is or fine-tuned on the corpus."""
+"""Stage generator: the diffusion backbone that draws the faces, as it is or fine-tuned on the corpus.
+
+While it trains, the guide says what the drawn faces show (`generator/guide_accuracy` in MLflow and in the record). The judge is not asked
+before stage evaluation, and the generator learns from nobody on whom a judge was trained, or its faces could please the judge for a
+reason that is none of ours.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-from torch import Tensor
 
 from components.device import torch_device
-from components.fer_models import people
+from components.fer_models import people, read_roles, unjudged
+from components.fine_tuning import STRIPS, History, fine_tune
+from components.looks import enlarged, progress_sheet, shrink
+from components.plots import step_curves
 from components.record import Record
-from components.tracking import log_metrics
 from synfer.config import Common
 from synfer.config import Generator as Section
-from synfer.diffusion.autoencoder import batch_rows, reconstruct
-from synfer.diffusion.backbone import Backbone, backbone_sha256, copy_backbone, load_backbone, save_backbone
-from synfer.diffusion.denoiser import Dropout, denoising_loss
-from synfer.diffusion.lora import add_lora, merge_lora
-from synfer.diffusion.training import Schedule, Training
+from synfer.diffusion.autoencoder import reconstruct
+from synfer.diffusion.backbone import backbone_sha256, copy_backbone, load_backbone
+from synfer.errors import SynferError
 from synfer.faces.sheet import labelled_sheet
 from synfer.files import write_json
 from synfer.images import load_images
-from synfer.manifest import read_manifest, stack
-from synfer.metrics.roles import Role, compact_identities, expand_identities
-from synfer.pixels import to_tensor
-from synfer.seeding import derive_seed
+from synfer.manifest import read_manifest
+from synfer.metrics.roles import AU_JUDGE, JUDGE, Role, check_roles, compact_identities, expand_identities
 
 ROLE, CARD = "generator.json", "card.json"
-_ENCODE_BATCH = 64
 _SHOWN = 14
 
 
+class GeneratorError(SynferError):
+    """A corpus that leaves nothing to learn from; the message says why."""
+
+
 def run(section: Section, common: Common, *, development: Path, fer_models: Path, out: Path) -> None:
-    """Write the backbone to `out/backbone`: unchanged, or its U-Net and AU adapter fine-tuned on the training split."""
+    """Write the backbone to `out/backbone`: unchanged, or adapted to the training split (`section.adapt`).
+
+    Raises RoleConflict, before any work, if the backbone's card names people on whom a judge was trained.
+    """
+    if not (out / "tables.json").is_file():  # the record's last file; else a killed call had finished all but the tidying
+        _run(section, common, development=development, fer_models=fer_models, work=out / "work", out=out)
+    shutil.rmtree(out / "work", ignore_errors=True)  # latents and checkpoint: gigabytes that nobody needs any more
+
+
+def _run(section: Section, common: Common, *, development: Path, fer_models: Path, work: Path, out: Path) -> None:
     source, target = Path(section.backbone), out / "backbone"
+    seen, history = _people_on_card(source), History()
     if section.adapt == "none":
         load_backbone(source)  # a missing part is told here, not an hour later
         copy_backbone(source, target)
     else:
-        device = torch_device(common.device)
-        backbone = load_backbone(source, device=device)
-        fine_tune(section, common, backbone, development, checkpoint=out / "checkpoint")
-        save_backbone(backbone, target)
-    write_json(out / ROLE, _role(section, common, development, target))
-    _record(section, common, development, target, out)
+        rows = training_rows(development, fer_models)
+        seen |= frozenset(people(rows))
+        _check_judges(fer_models, seen)
+        history = fine_tune(section, common, rows, development=development, fer_models=fer_models, work=work, out=out)
+        trained_on = {"images": len(rows), "identities": compact_identities(seen)}
+        card = {"base": source.name, "generator": section.model_dump(mode="json", exclude={"backbone"}), "trained_on": trained_on}
+        write_json(target / CARD, card)
+    write_json(out / ROLE, {"sha256": backbone_sha256(target), "identities": compact_identities(seen)})
+    _record(section, common, history, development=development, strips=work / STRIPS, out=out)
 
 
 def read_generator_role(generator: Path) -> Role:
@@ -54,63 +74,66 @@ def read_generator_role(generator: Path) -> Role:
     return Role(role["sha256"], expand_identities(role["identities"]))
 
 
-def _role(section: Section, common: Common, development: Path, target: Path) -> dict[str, object]:
-    """Whom the generator has seen: the people on the backbone's card, where it has one, and those it was fine-tuned on here."""
-    card = Path(section.backbone) / CARD
-    seen = expand_identities(json.loads(card.read_text(encoding="utf-8"))["trained_on"]["identities"]) if card.is_file() else frozenset()
-    if section.adapt != "none":
-        seen |= frozenset(people(read_manifest(development).query("split == 'train'")))
-    return {"sha256": backbone_sha256(target), "identities": compact_identities(seen)}
+def training_rows(development: Path, fer_models: Path) -> pd.DataFrame:
+    """Images to learn from: the training split without the people of the judges; raises GeneratorError if there is none."""
+    train = read_manifest(development).query("split == 'train'")
+    rows = unjudged(train, fer_models).reset_index(drop=True)
+    if rows.empty:
+        raise GeneratorError(f"{development} has {len(train)} training images and none of a person whom no judge has seen")
+    return rows
 
 
-def fine_tune(section: Section, common: Common, backbone: Backbone, development: Path, *, checkpoint: Path) -> None:
-    """Fine-tune U-Net (in full or by LoRA) and AU adapter in place on the training split, resuming from `checkpoint`."""
-    backbone.requires_grad_(False)
-    parameters = add_lora(backbone.unet, rank=section.lora_rank) if section.adapt == "lora" else list(backbone.unet.parameters())
-    for parameter in (*parameters, *backbone.au_adapter.parameters()):
-        parameter.requires_grad_(True)
-    latents, token_ids, aus = _training_set(backbone, common, development)
-    dropout = Dropout(caption=section.caption_dropout, aus=section.au_dropout)
-
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        rows = batch_rows(len(latents), batch_size=section.batch_size, step=step, seed=common.seed)
-        generator = torch.Generator().manual_seed(derive_seed("fine-tune", common.seed, step))
-        value = denoising_loss(
-            backbone, latents[rows].to(backbone.device), token_ids[rows], aus[rows].clone(),
-            generator=generator, dropout=dropout, min_snr_gamma=section.min_snr_gamma,
-        )  # fmt: skip
-        return value, {}
-
-    schedule = Schedule(section.steps, section.learning_rate, warmup=max(section.steps // 20, 1))
-    training = Training([backbone.unet.train()], schedule, checkpoint=checkpoint)
-    training.run(loss, title="generator", on_step=lambda step, shown: log_metrics({"generator/loss": shown["loss"]}, step=step))
-    training.ema.copy_to(training.parameters)
-    if section.adapt == "lora":
-        merge_lora(backbone.unet)
-    backbone.requires_grad_(False).eval()
+def _people_on_card(backbone: Path) -> frozenset[str]:
+    """Whom the backbone has seen before it came here, where it has a card."""
+    card = backbone / CARD
+    return expand_identities(json.loads(card.read_text(encoding="utf-8"))["trained_on"]["identities"]) if card.is_file() else frozenset()
 
 
-@torch.no_grad()
-def _training_set(backbone: Backbone, common: Common, development: Path) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents, token ids and AUs of the training split."""
-    rows = read_manifest(development).query("split == 'train'")
-    images = load_images(development, rows["sample_id"].tolist(), size=backbone.image_size)
-    starts = range(0, len(rows), _ENCODE_BATCH)
-    latents = torch.cat([backbone.encode(to_tensor(images[start : start + _ENCODE_BATCH])).cpu() for start in starts])
-    return latents, backbone.tokenize(rows["caption"].tolist()), torch.from_numpy(stack(rows, "aus")).float()
+def _check_judges(fer_models: Path, seen: frozenset[str]) -> None:
+    roles = {**read_roles(fer_models), "the generator": Role("", seen)}
+    for judge in (JUDGE, AU_JUDGE):
+        if judge in roles:
+            check_roles({judge: roles[judge], "the generator": roles["the generator"]}, judge=judge)
 
 
-def _record(section: Section, common: Common, development: Path, target: Path, out: Path) -> None:
-    """Reconstructions of real faces: what the autoencoder keeps bounds what any prompt can show."""
-    backbone = load_backbone(target, device=torch_device(common.device))
+# --- what people see --------------------------------------------------------------------------------------------------------------
+
+
+def _record(section: Section, common: Common, history: History, *, development: Path, strips: Path, out: Path) -> None:
+    """How the training went, and reconstructions of real faces: what the autoencoder keeps bounds what any prompt can show."""
+    record = Record(out)
+    if history:
+        _record_training(section, common, history, strips, record)
+    _record_reconstructions(section, common, development, record)
+    record.save()
+
+
+def _record_training(section: Section, common: Common, history: History, strips: Path, record: Record) -> None:
+    losses, looks = ([point for point in history if name in point] for name in ("loss", "guide_accuracy"))
+    if losses:
+        record.metric("generator/loss", losses[-1]["loss"])
+    if looks:
+        drawn = max(section.validation_images, len(common.expressions))
+        record.metric("generator/guide_accuracy", looks[-1]["guide_accuracy"], n=drawn)
+        pictures = {int(path.stem): path for path in strips.glob("*.png")}
+        caption = f"The same {len(common.expressions)} faces, asked for again while the generator learned ({section.adapt}); unsteered."
+        record.figure("progress", progress_sheet(pictures, common.expressions), title="Faces while it trains", caption=caption)
+    names = ("loss", "learning_rate", "guide_accuracy")
+    curves = {name: [(point["step"], point[name]) for point in history if name in point] for name in names}
+    caption = "Mean loss between two points, learning rate, and the share of drawn faces on which the guide agrees (not the judge)."
+    record.figure("training", step_curves({k: v for k, v in curves.items() if v}), title="Training of the generator", caption=caption)
+
+
+def _record_reconstructions(section: Section, common: Common, development: Path, record: Record) -> None:
+    backbone = load_backbone(record.out / "backbone", device=torch_device(common.device))
     rows = read_manifest(development).query("split == 'val'").head(_SHOWN)
     images = load_images(development, rows["sample_id"].tolist(), size=backbone.image_size)
     again = reconstruct(backbone.vae, images)
-    record = Record(out)
     record.metric("generator/parameters", sum(parameter.numel() for parameter in backbone.unet.parameters()))
+    record.metric("generator/adapter_parameters", sum(parameter.numel() for parameter in backbone.au_adapter.parameters()))
     error = (torch.from_numpy(images).float() - torch.from_numpy(again).float()).abs().mean() / 255
     record.metric("generator/reconstruction_l1", float(error), n=len(rows))
-    sheet = labelled_sheet(np.concatenate([images, again]), columns=len(rows), row_titles=["real", "reconstructed"])
-    caption = f"Backbone {Path(section.backbone).name} ({section.adapt}), sha256 {backbone_sha256(target)[:12]}."
+    shown = shrink(np.concatenate([images, again]))
+    sheet = labelled_sheet(shown, columns=len(rows), row_titles=["real", "reconstructed"], scale=enlarged(shown))
+    caption = f"Backbone {Path(section.backbone).name} ({section.adapt}), sha256 {backbone_sha256(record.out / 'backbone')[:12]}."
     record.figure("reconstructions", sheet, title="What the autoencoder keeps", caption=caption)
-    record.save()

@@ -112,6 +112,17 @@ def training_curves(
     return figure
 
 
+def step_curves(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """One panel a curve, (step, value) points by title."""
+    with _panels(len(curves), width=4.2, height=3.0) as (figure, axes):
+        for axis, color, (title, points) in zip(axes, PALETTE, curves.items(), strict=False):
+            steps, values = zip(*points, strict=True)
+            axis.plot(steps, values, color=color, marker="o" if len(points) < 25 else None, markersize=4)
+            axis.set(title=title.replace("_", " "), xlabel="step")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    return figure
+
+
 def grouped_bars(series: Mapping[str, Mapping[str, float]], *, ylabel: str) -> Figure:
     """Plain bars: one colour a series, one group a category; every series has the same categories."""
     categories = list(next(iter(series.values())))

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 import torch
 
 from components.device import torch_device
-from components.feature_store import feature_reader, image_batches
+from components.feature_store import feature_reader
 from components.fer_models import class_probabilities
 from components.feranno import PREDICTIONS
+from components.image_stream import image_batches
 from components.rectification_record import HeldOut, Outcome, record_outcome
 from synfer.annotation.calibration import AnnotationError, as_scores
 from synfer.annotation.feranno import load_feranno

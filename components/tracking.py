@@ -81,6 +81,16 @@ def log_metrics(metrics: Mapping[str, float], *, step: int | None = None) -> Non
         mlflow.log_metrics({metric_key(key): float(value) for key, value in metrics.items()}, step=step)
 
 
+def log_file(path: Path, folder: str) -> None:
+    """Log one file to a folder of the open run, while the run goes on; outside a run nothing happens."""
+    if "mlflow" not in sys.modules:
+        return
+    import mlflow
+
+    if mlflow.active_run() is not None:
+        mlflow.log_artifact(str(path), folder)
+
+
 def log_record(folder: Path) -> None:
     """Log what a stage left for people: metrics, figures, tables and pages."""
     import mlflow

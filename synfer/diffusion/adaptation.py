@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from synfer.diffusion.backbone import Backbone
 from synfer.diffusion.lora import add_lora, merge_lora
 
-Adapt = Literal["adapter", "lora", "full"]
-"""adapter: the AU adapter, on a frozen base; lora: low-rank layers and the adapter; full: every weight of the U-Net."""
+Adapt = Literal["none", "adapter", "lora", "full"]
+"""adapter: the AU adapter, on a frozen base; lora: low-rank layers and the adapter; full: every weight of the U-Net; none: nothing."""
 
 
 def set_trainable(backbone: Backbone, adapt: Adapt, *, lora_rank: int = 8, train_text_encoder: bool = False) -> list[nn.Module]:
@@ -20,6 +20,8 @@ def set_trainable(backbone: Backbone, adapt: Adapt, *, lora_rank: int = 8, train
     `train_text_encoder` adds the text encoder: low-rank layers of it under lora, all of it under full.
     """
     backbone.requires_grad_(False)
+    if adapt == "none":
+        return []
     modules: list[nn.Module] = [backbone.unet, *([backbone.text_encoder] if train_text_encoder else [])]
     for module in modules:
         if adapt == "lora":

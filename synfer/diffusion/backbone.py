@@ -16,15 +16,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from synfer.diffusion.au_adapter import WEIGHTS, AUAdapter, attach_au_adapter, load_au_adapter
 from synfer.diffusion.latent_guide import GUIDE, LatentGuide, load_latent_guide, save_latent_guide
-from synfer.errors import SynferError
-from synfer.files import sha256
+from synfer.diffusion.parts import BackboneError, cast, check_parts, read_model, read_scheduler
+from synfer.files import sha256, write_json
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-ADAPTER = "au_adapter"
-
-
-class BackboneError(SynferError):
-    """A backbone folder that is missing or incomplete; the message names the folder and the part."""
+ADAPTER, INDEX = "au_adapter", "model_index.json"
 
 
 @dataclass
@@ -91,23 +87,29 @@ class Backbone:
 
 
 def load_backbone(folder: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Backbone:
-    """Read a diffusers folder; without `au_adapter` inside, a fresh adapter (which copies the text branch) is attached.
+    """Read a diffusers folder, one of ours or as a hub has it; what else lies there (safety checker, feature extractor) is not read.
 
-    Raises BackboneError naming the folder or the part that is missing, LatentGuideError if `guide` is that of another autoencoder.
+    Without `au_adapter` inside, a silent adapter is attached: until it is trained the base draws what it always drew. The scheduler may be
+    of any class with a noise schedule. Raises BackboneError naming the folder and the part that is missing or does not fit,
+    LatentGuideError if `guide` is that of another autoencoder.
     """
     for part in PARTS:
         if not (folder / part).is_dir():
             raise BackboneError(f"backbone {folder} has no {part}/; expected a diffusers folder with {', '.join(PARTS)}")
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype)
-    adapter = load_au_adapter(unet, folder / ADAPTER) if (folder / ADAPTER / WEIGHTS).is_file() else attach_au_adapter(unet)
-    vae = AutoencoderKL.from_pretrained(folder / "vae")  # cast below: the guide knows the weights as they lie on disk
+    scheduler = read_scheduler(folder / "scheduler")
+    unet = read_model(UNet2DConditionModel, folder / "unet", dtype)
+    vae = read_model(AutoencoderKL, folder / "vae", torch.float32)  # cast below: the guide knows the weights as they lie on disk
+    text_encoder = read_model(CLIPTextModel, folder / "text_encoder", dtype)
+    check_parts(unet, vae, text_encoder, where=f"backbone {folder}")
+    has_adapter = (folder / ADAPTER / WEIGHTS).is_file()
+    adapter = load_au_adapter(unet, folder / ADAPTER) if has_adapter else attach_au_adapter(unet, silent=True)
     guide = load_latent_guide(folder / GUIDE, vae=vae, device=device) if (folder / GUIDE).is_dir() else None
     return Backbone(
         unet=unet.to(device),
-        vae=vae.to(device, dtype),
-        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=dtype).to(device),
+        vae=cast(vae, dtype).to(device),
+        text_encoder=text_encoder.to(device),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
+        scheduler=scheduler,
         au_adapter=adapter,
         name=folder.name,
         guide=guide,
@@ -115,7 +117,7 @@ def load_backbone(folder: Path, *, device: str | torch.device = "cpu", dtype: to
 
 
 def save_backbone(backbone: Backbone, folder: Path, *, dtype: torch.dtype | None = None) -> Path:
-    """Write a diffusers folder that Stable Diffusion pipelines can read, adapter and guide beside it; `dtype` casts the weights on disk."""
+    """Write a folder that `StableDiffusionPipeline.from_pretrained` reads, adapter and guide beside it; `dtype` casts what is on disk."""
     folder.mkdir(parents=True, exist_ok=True)
     plain_unet(backbone.unet, dtype=dtype).save_pretrained(folder / "unet")
     for part in (backbone.vae, backbone.scheduler):
@@ -123,13 +125,14 @@ def save_backbone(backbone: Backbone, folder: Path, *, dtype: torch.dtype | None
     for name in ("vae", "text_encoder"):
         module = getattr(backbone, name)
         own = module.dtype
-        module.to(dtype or own).save_pretrained(folder / name)
-        module.to(own)
+        cast(module, dtype or own).save_pretrained(folder / name)
+        cast(module, own)
     backbone.tokenizer.save_pretrained(folder / "tokenizer")
     backbone.scheduler.save_pretrained(folder / "scheduler")
     backbone.au_adapter.save(folder / ADAPTER, dtype=dtype)
     if (guide := backbone.guide) is not None:
         save_latent_guide(guide.module, folder / GUIDE, classes=guide.classes, vae=backbone.vae, card=guide.card, dtype=dtype)
+    write_json(folder / INDEX, _pipeline_index(backbone))
     return folder
 
 
@@ -139,7 +142,15 @@ def plain_unet(unet: UNet2DConditionModel, *, dtype: torch.dtype | None = None) 
     plain = UNet2DConditionModel.from_config({name: value for name, value in unet.config.items() if name not in foreign})
     adapters = (".processor.", "encoder_hid_proj")
     plain.load_state_dict({name: value for name, value in unet.state_dict().items() if not any(part in name for part in adapters)})
-    return plain.to(dtype or unet.dtype)
+    return cast(plain, dtype or unet.dtype)
+
+
+def _pipeline_index(backbone: Backbone) -> dict[str, object]:
+    """`model_index.json` of a text-to-image pipeline without safety checker."""
+    parts = {part: type(getattr(backbone, part)) for part in PARTS}
+    classes: dict[str, object] = {part: [kind.__module__.partition(".")[0], kind.__name__] for part, kind in parts.items()}
+    absent = {part: [None, None] for part in ("safety_checker", "feature_extractor", "image_encoder")}
+    return {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False, **classes, **absent}
 
 
 def backbone_sha256(folder: Path) -> str:

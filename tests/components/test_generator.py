@@ -1,34 +1,145 @@
-"""Stage generator: unchanged weights stay byte for byte; LoRA and full fine-tuning change the U-Net and leave a readable backbone."""
+"""Stage generator: untouched weights stay byte for byte; fine-tuning changes what it names, survives a kill, spares the judge's people."""
+
+import json
+from functools import partial
+from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
-from components import generator
-from components.record import read_metrics
-from synfer.diffusion.backbone import BackboneError, backbone_sha256, load_backbone
+from components import fine_tuning, generator
+from components.record import read_metrics, read_pictures
+from synfer.classifiers.models import create, save
+from synfer.diffusion.backbone import BackboneError, backbone_sha256, load_backbone, plain_unet
+from synfer.manifest import read_manifest
+from synfer.metrics.roles import RoleConflict
+from synfer.vocabulary import DEFAULT_EXPRESSIONS
+
+QUICK = {"steps": 2, "batch_size": 4, "lora_rank": 2, "flips": False, "validate_every": 0}
 
 
-def run(world, settings, out, **changes):
-    source = str(world.stage("generator") / "backbone")
-    section = settings.generator.model_copy(update={"backbone": source, **changes})
-    out.mkdir(exist_ok=True)
-    generator.run(section, settings.common, development=world.stage("corpus") / "development", fer_models=world.root, out=out)
-    return out / "backbone"
+class Killed(Exception):
+    """Stands for the kill."""
 
 
-def test_without_adaptation_the_weights_are_the_same_bytes(world, settings, tmp_path):
-    backbone = run(world, settings, tmp_path)
+@pytest.fixture(scope="module")
+def judged(world, tmp_path_factory) -> Path:
+    """A guide, and a judge who was trained on one person of the corpus."""
+    folder = tmp_path_factory.mktemp("fer_models")
+    train = read_manifest(world.stage("corpus") / "development").query("split == 'train'")
+    people = {"guide": [], "judge": [train["identity"].iloc[0]]}
+    for seed, (role, identities) in enumerate(people.items()):
+        card = {"trained_on": {"images": 1, "identities": identities}}
+        save(create("resnet10t", DEFAULT_EXPRESSIONS, image_size=64, seed=seed), folder / role, card)
+    return folder
+
+
+@pytest.fixture
+def run(world, settings, judged):
+    def call(out, fer_models=judged, **changes):
+        source = str(world.stage("generator") / "backbone")
+        section = settings.generator.model_copy(update={"backbone": source, **QUICK, **changes})
+        out.mkdir(exist_ok=True)
+        generator.run(section, settings.common, development=world.stage("corpus") / "development", fer_models=fer_models, out=out)
+        return out / "backbone"
+
+    return call
+
+
+def weights(backbone):
+    parts = {
+        "adapter": backbone.au_adapter.state_dict(),
+        "unet": plain_unet(backbone.unet).state_dict(),
+        "text_encoder": backbone.text_encoder.state_dict(),
+        "vae": backbone.vae.state_dict(),
+    }
+    return {(part, name): value for part, state in parts.items() for name, value in state.items()}
+
+
+def test_without_adaptation_the_weights_are_the_same_bytes(world, run, tmp_path):
+    backbone = run(tmp_path)
     assert backbone_sha256(backbone) == backbone_sha256(world.stage("generator") / "backbone")
     assert read_metrics(tmp_path)["generator/reconstruction_l1"].value > 0
 
 
-@pytest.mark.parametrize("adapt", ["lora", "full"])
-def test_fine_tuning_changes_the_unet_and_nothing_else(world, settings, tmp_path, adapt):
-    before = load_backbone(world.stage("generator") / "backbone")
-    after = load_backbone(run(world, settings, tmp_path, adapt=adapt, steps=2, batch_size=4, lora_rank=2))
-    old, new = before.unet.state_dict(), after.unet.state_dict()
-    assert set(old) == set(new)
-    assert any(not (old[name] == new[name]).all() for name in old if "attn2.to_k.weight" in name)
-    assert all((before.vae.state_dict()[name] == value).all() for name, value in after.vae.state_dict().items())
+@pytest.mark.parametrize(
+    ("changes", "moved"),
+    [
+        ({"adapt": "adapter", "flips": True}, {"adapter"}),
+        ({"adapt": "lora"}, {"adapter", "unet"}),
+        ({"adapt": "full", "train_text_encoder": True}, {"adapter", "unet", "text_encoder"}),
+        ({"adapt": "lora", "mixed_precision": "bf16", "gradient_checkpointing": True, "gradient_accumulation": 2}, {"adapter", "unet"}),
+    ],
+    ids=["adapter", "lora", "full and text", "lora in bf16"],
+)
+def test_fine_tuning_changes_what_it_names_and_nothing_else(world, run, tmp_path, changes, moved):
+    before = weights(load_backbone(world.stage("generator") / "backbone"))
+    after = weights(load_backbone(run(tmp_path, **changes)))
+    assert set(before) == set(after)
+    assert {part for (part, name), value in before.items() if not torch.equal(value, after[part, name])} == moved
+    assert (tmp_path / "lora" / "pytorch_lora_weights.safetensors").is_file() == (changes["adapt"] == "lora")
+    assert not (tmp_path / "work").exists()  # latents and checkpoint are no result
+
+
+def test_a_killed_stage_goes_on_and_leaves_what_a_whole_one_leaves(run, tmp_path, monkeypatch):
+    def killed_at(place):
+        once = [place]
+
+        def log(metrics, *, step=None):
+            if once == [step]:
+                once.clear()
+                raise Killed
+
+        monkeypatch.setattr(fine_tuning, "log_metrics", log)
+
+    settings = {"adapt": "lora", "steps": 4}
+    monkeypatch.setattr(fine_tuning, "Schedule", partial(fine_tuning.Schedule, save_every=2))
+    whole = run(tmp_path / "whole", **settings)
+    killed_at(3)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", **settings)
+    assert (tmp_path / "killed" / "work" / "latents" / "latents.npy").is_file()
+    killed = run(tmp_path / "killed", **settings)
+    assert backbone_sha256(killed) == backbone_sha256(whole)
+    first, second = (read_metrics(tmp_path / name) for name in ("whole", "killed"))
+    assert first == second
+
+
+def test_looks_are_kept_as_figures_and_rated_by_the_guide(run, tmp_path):
+    run(tmp_path, adapt="adapter", steps=3, validate_every=2, validation_images=14)
+    sheets = sorted(path.stem for path in (tmp_path / "figures").glob("look-*.png"))
+    assert sheets == ["look-000000", "look-000002", "look-000003"]  # before, on the way, at the end
+    metrics = read_metrics(tmp_path)
+    assert 0 <= metrics["generator/guide_accuracy"].value <= 1
+    assert metrics["generator/guide_accuracy"].n == 14
+    assert metrics["generator/loss"].value > 0
+    assert not any("judge" in key for key in metrics)
+    assert {"progress", "training"} <= {Path(picture.file).stem for picture in read_pictures(tmp_path)}
+    with Image.open(tmp_path / "figures" / "progress.png") as progress:
+        assert progress.height > 3 * 2 * 64  # three looks
+
+
+def test_it_learns_from_nobody_whom_a_judge_knows(world, run, judged, tmp_path):
+    run(tmp_path, adapt="adapter")
+    role = generator.read_generator_role(tmp_path)
+    (known,) = json.loads((judged / "judge" / "card.json").read_text())["trained_on"]["identities"]
+    train = set(read_manifest(world.stage("corpus") / "development").query("split == 'train'")["identity"])
+    assert role.identities == train - {known}
+    card = json.loads((tmp_path / "backbone" / "card.json").read_text())
+    assert card["generator"]["adapt"] == "adapter"
+
+
+def test_a_backbone_that_knows_the_judges_people_is_refused_before_any_work(world, run, judged, tmp_path):
+    source = tmp_path / "known"
+    (source).mkdir()
+    for part in (world.stage("generator") / "backbone").iterdir():
+        (source / part.name).symlink_to(part)
+    identities = json.loads((judged / "judge" / "card.json").read_text())["trained_on"]["identities"]
+    (source / "card.json").write_text(json.dumps({"trained_on": {"images": 1, "identities": identities}}))
+    with pytest.raises(RoleConflict, match=r"the judge .* and the generator share 1 training identities"):
+        run(tmp_path / "out", adapt="lora", backbone=str(source))
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_backbone_without_a_part_names_it(world, settings, tmp_path):
