@@ -53,12 +53,13 @@ def train_autoencoder(faces: Renders, network: Network, *, schedule: Schedule, c
     """Train to the end of the schedule (resuming from `checkpoint`) and return the averaged model with unit latents."""
     torch.manual_seed(seed)
     vae = tiny_autoencoder(image_size=faces.images.shape[1]).to(memory_format=torch.channels_last)
-    features, weight = perceptual(network), face_weight(faces.images.shape[1])
-    training = Training([vae], schedule, checkpoint=checkpoint)
+    training = Training([vae], schedule, checkpoint=checkpoint)  # moves the model to the GPU where there is one
+    device = training.accelerator.device
+    features, weight = perceptual(network.to(device)), face_weight(faces.images.shape[1]).to(device)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         rows = batch_rows(len(faces), batch_size=_BATCH, step=step, seed=seed).sort().values.numpy()
-        images = to_tensor(faces.images[rows])
+        images = to_tensor(faces.images[rows]).to(device)
         return reconstruction_loss(vae, images, features=features, weight=weight, seed=derive_seed("vae", seed, step))
 
     def show(step: int, _: dict[str, float]) -> None:
@@ -68,9 +69,9 @@ def train_autoencoder(faces: Renders, network: Network, *, schedule: Schedule, c
 
     training.run(loss, title="autoencoder", on_step=show)
     training.ema.copy_to(training.parameters)
-    batches = [to_tensor(faces.images[start : start + 64]) for start in range(0, min(_STANDARDISED_ON, len(faces)), 64)]
+    batches = [to_tensor(faces.images[start : start + 64]).to(device) for start in range(0, min(_STANDARDISED_ON, len(faces)), 64)]
     standardise_latents(vae, batches)
-    return vae
+    return vae.cpu()
 
 
 def _sheet(vae: AutoencoderKL, faces: Renders, path: Path) -> None:

@@ -19,6 +19,7 @@ from synfer.classifiers.predict import predict
 from synfer.diffusion.autoencoder import batch_rows, face_weight
 from synfer.diffusion.backbone import Backbone
 from synfer.diffusion.denoiser import Dropout, Perception, denoising_loss
+from synfer.diffusion.latent_guide import autoencoder_sha256
 from synfer.diffusion.sampling import Conditions, decode, sample_latents
 from synfer.diffusion.tiny_sd import grammar_tokenizer, tiny_backbone
 from synfer.diffusion.training import Schedule, Training
@@ -51,14 +52,15 @@ def untrained_generator(vae: nn.Module, *, seed: int) -> Backbone:
 
 
 @torch.no_grad()
-def encode_faces(backbone: Backbone, faces: Renders, path: Path) -> LatentFaces:
-    """Latents of every render and of its mirror image, computed once and kept at `path`."""
+def encode_faces(backbone: Backbone, faces: Renders, folder: Path) -> LatentFaces:
+    """Latents of every render and of its mirror image, computed once and kept in `folder`, by the autoencoder's hash and their number."""
+    path = folder / f"latents-{autoencoder_sha256(backbone.vae)[:8]}-{2 * len(faces)}.npy"
     if not path.is_file():
         parts = []
         for mirrored in (False, True):
             for start in tqdm(range(0, len(faces), 128), desc="encode mirrored" if mirrored else "encode", unit_scale=128, unit="face"):
                 images = faces.images[start : start + 128]
-                parts.append(backbone.encode(to_tensor(images[:, :, ::-1] if mirrored else images)).half().numpy())
+                parts.append(backbone.encode(to_tensor(images[:, :, ::-1] if mirrored else images)).half().cpu().numpy())
         with whole_file(path) as temporary, temporary.open("wb") as stream:
             np.save(stream, np.concatenate(parts))
     captions = [*faces.captions, *(mirror_caption(text) for text in faces.captions)]
@@ -86,12 +88,13 @@ def train_generator(
     backbone.unet.requires_grad_(True).train()
     backbone.text_encoder.requires_grad_(True).train()
     training = Training([backbone.unet, backbone.text_encoder], schedule, checkpoint=checkpoint)
-    weight = face_weight(data.latents.shape[-1], emphasis=1.5)
+    device = training.accelerator.device  # the GPU where there is one
+    weight = face_weight(data.latents.shape[-1], emphasis=1.5).to(device)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         rows = batch_rows(len(data.latents), batch_size=batch_size, step=step, seed=seed)
         generator = torch.Generator().manual_seed(derive_seed("denoise", seed, step))
-        parts = (data.latents[rows].float(), data.token_ids[rows], data.aus[rows].clone())
+        parts = (data.latents[rows].float().to(device), data.token_ids[rows], data.aus[rows].clone())
         return denoising_loss(backbone, *parts, generator=generator, dropout=dropout, weight=weight, perception=perception), {}
 
     def show(step: int, _: dict[str, float]) -> None:

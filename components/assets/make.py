@@ -17,6 +17,7 @@ from components.assets.fer import make_fer_models
 from components.assets.generator import encode_faces, train_generator, untrained_generator, watch
 from components.assets.perception import train_perception
 from components.assets.renders import GENERATOR, Range, Renders, renders
+from components.device import torch_device
 from components.workspace import Workspace
 from synfer.classifiers.models import Network, load
 from synfer.diffusion.backbone import Backbone, save_backbone
@@ -28,7 +29,7 @@ SEED = 0
 GENERATOR_FACES = Range(18_000, GENERATOR, SEED, independent=0.45)
 AUTOENCODER = Schedule(steps=6_800, learning_rate=1.5e-3, warmup=60, ema_decay=0.995, save_every=200)
 PERCEPTION = Schedule(steps=2_400, learning_rate=1.5e-3, warmup=50, ema_decay=0.995, save_every=600)
-DENOISER = Schedule(steps=9_000, learning_rate=6e-4, warmup=150, ema_decay=0.999, save_every=500)
+DENOISER = Schedule(steps=7_800, learning_rate=6e-4, warmup=150, ema_decay=0.999, save_every=500)
 DENOISER_BATCH = 32
 _WATCHED = 140
 
@@ -47,6 +48,8 @@ def make_tiny_sd(work: Path, assets: Path) -> Path:
     guide = load(assets / "fer" / "guide").module
     backbone = untrained_generator(_autoencoder(work, faces, guide), seed=SEED)
     backbone.vae.requires_grad_(False)
+    for module in (backbone.unet, backbone.vae, backbone.text_encoder):
+        module.to(torch_device("auto"))
     _train(backbone, faces, guide, work)
     temporary = work / ".tiny-sd.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -72,7 +75,7 @@ def _train(backbone: Backbone, faces: Renders, guide: Network, work: Path) -> No
         agreement = watch(backbone, guide, folder=work / "sheets" / f"generator-{step:05d}", images=_WATCHED, seed=SEED)
         print(f"\nstep {step}: the guide agrees with {agreement:.2f} of {_WATCHED} faces", flush=True)
 
-    data = encode_faces(backbone, faces, work / "latents.npy")
+    data = encode_faces(backbone, faces, work)
     perception = train_perception(
         data.latents, data.classes, data.aus, schedule=PERCEPTION, checkpoint=work / "perception-checkpoint", seed=SEED
     )

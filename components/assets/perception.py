@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from synfer.diffusion.autoencoder import batch_rows
 from synfer.diffusion.training import Schedule, Training
+from synfer.seeding import derive_seed
 from synfer.vocabulary import AU_COUNT, MAX_INTENSITY
 
 _BATCH = 64
@@ -60,19 +61,22 @@ def _stage(inputs: int, outputs: int, *, stride: int) -> nn.Module:
 
 
 def train_perception(latents: Tensor, classes: Tensor, aus: Tensor, *, schedule: Schedule, checkpoint: Path, seed: int) -> LatentPerception:
-    """Fit to latents (N, C, h, w), class indices (N,) with -1 where there is no expression, and AU intensities (N, AU_COUNT)."""
+    """Fit to latents (N, C, h, w), class indices (N,) with -1 where there is no expression, and AU intensities (N, AU_COUNT).
+
+    The network comes back on the device that trained it.
+    """
     torch.manual_seed(seed)
     network = LatentPerception(latents.shape[1], int(classes.max()) + 1)
     training = Training([network], schedule, checkpoint=checkpoint)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         rows = batch_rows(len(latents), batch_size=_BATCH, step=step, seed=seed)
-        generator = torch.Generator().manual_seed(step)
-        clean = latents[rows].float()
+        generator = torch.Generator().manual_seed(derive_seed("perception", seed, step))
+        clean, device = latents[rows].float(), training.accelerator.device
         amount = _NOISE * torch.rand(len(rows), 1, 1, 1, generator=generator)
-        logits, intensities = network(clean + amount * torch.randn(clean.shape, generator=generator))
-        expression = F.cross_entropy(logits, classes[rows], ignore_index=-1, label_smoothing=0.05)
-        units = F.smooth_l1_loss(intensities, aus[rows] / MAX_INTENSITY, beta=0.1)
+        logits, intensities = network((clean + amount * torch.randn(clean.shape, generator=generator)).to(device))
+        expression = F.cross_entropy(logits, classes[rows].to(device), ignore_index=-1, label_smoothing=0.05)
+        units = F.smooth_l1_loss(intensities, (aus[rows] / MAX_INTENSITY).to(device), beta=0.1)
         return expression + 10 * units, {"expression": expression.item(), "aus": units.item()}
 
     training.run(loss, title="latent perception")

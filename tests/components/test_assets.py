@@ -17,7 +17,7 @@ from synfer.vocabulary import AU_COUNT, flip_aus
 def test_every_face_is_there_twice_the_second_time_mirrored_with_its_aus(tmp_path: Path) -> None:
     faces = renders(tmp_path / "renders", Range(6, GENERATOR, 0, size=32, independent=0.5))
     backbone = untrained_generator(tiny_autoencoder(channels=(8, 8, 16), image_size=32), seed=0)
-    data = encode_faces(backbone, faces, tmp_path / "latents.npy")
+    data = encode_faces(backbone, faces, tmp_path)
     with torch.no_grad():
         mirrored = backbone.encode(to_tensor(faces.images[:, :, ::-1]))
     torch.testing.assert_close(data.latents[6:].float(), mirrored, atol=1e-2, rtol=1e-2)
