@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from components.device import torch_device
-from components.layouts import LayoutError, choose_layouts, encoded_layouts, layout_pixels, layout_pool
+from components.layouts import LayoutError, Layouts, choose_layouts, gather_layouts, layout_pool
 from components.plan import plan_faces
 from components.record import Record
 from synfer.classifiers.examples import class_indices
@@ -31,6 +31,7 @@ from synfer.manifest import stack, write_manifest
 from synfer.pixels import to_tensor
 
 _SHEET_COLUMNS = 10
+_LAYOUTS = "layouts.arrow"  # of an unfinished run alone
 
 
 def run(section: Section, common: Common, *, development: Path, generator: Path, fer_models: Path, out: Path) -> None:
@@ -41,19 +42,23 @@ def run(section: Section, common: Common, *, development: Path, generator: Path,
     device = torch_device(common.device)
     backbone = load_backbone(generator / "backbone", device=device).requires_grad_(False)
     guide = load(fer_models / "guide", device=device)
+    if section.semantic_guidance > 0:
+        class_indices(common.expressions, guide.classes)  # raises: what the guide cannot tell would be drawn without it
     plan = plan_faces(section.images, expressions=common.expressions, seed=common.seed)
     plan["layout_from"] = choose_layouts(plan["seed"], layout_pool(development, fer_models)) if section.layout != "none" else ""
+    layouts = gather_layouts(development, plan["layout_from"], out / _LAYOUTS) if section.layout != "none" else None
     shards = [plan.iloc[start : start + section.shard_images] for start in range(0, len(plan), section.shard_images)]
     with tqdm(total=len(plan), desc="synthesis", unit="face") as bar:
         for number, rows in enumerate(shards):
             if not shard_path(out, number).is_file():
-                _draw_shard(section, backbone, guide, rows, development=development, out=out, number=number, bar=bar)
+                _draw_shard(section, backbone, guide, rows, layouts=layouts, out=out, number=number, bar=bar)
             else:
                 bar.update(len(rows))
     hashes = {sample_id: hashlib.sha256(data).hexdigest() for sample_id, data in iter_encoded(out)}
     plan["sha256"] = plan["sample_id"].map(hashes)
     write_manifest(plan, out)
-    _record(section, common, plan, development, out)
+    _record(section, common, plan, layouts, out)
+    (out / _LAYOUTS).unlink(missing_ok=True)
 
 
 def _draw_shard(
@@ -62,18 +67,16 @@ def _draw_shard(
     guide: Classifier,
     rows: pd.DataFrame,
     *,
-    development: Path,
+    layouts: Layouts | None,
     out: Path,
     number: int,
     bar: tqdm[None],
 ) -> None:
-    with_layout = section.layout != "none"
-    encoded = encoded_layouts(development, rows["layout_from"]) if with_layout else {}
     images: list[bytes] = []
     for start in range(0, len(rows), section.batch_size):
         batch = rows.iloc[start : start + section.batch_size]
-        layouts = layout_pixels(encoded, batch["layout_from"].tolist(), size=backbone.image_size) if with_layout else None
-        pixels = draw_faces(section, backbone, guide, batch, layouts=layouts)
+        start_from = layouts.pixels(batch["layout_from"].tolist(), size=backbone.image_size) if layouts is not None else None
+        pixels = draw_faces(section, backbone, guide, batch, layouts=start_from)
         images += [encode_png(image, generator=backbone.name) for image in pixels]
         bar.update(len(batch))
     write_shard(out, number, rows["sample_id"].tolist(), images)
@@ -82,13 +85,22 @@ def _draw_shard(
 def draw_faces(
     section: Section, backbone: Backbone, guide: Classifier | None, rows: pd.DataFrame, *, layouts: np.ndarray | None = None
 ) -> np.ndarray:
-    """Faces uint8 (N, H, W, 3) of the planned `rows`; without a guide, or where a row has no expression, nothing is steered.
+    """Faces uint8 (N, H, W, 3) of the planned `rows`; without a guide, or where a row's expression is none of its classes, none is steered.
 
     Where `section.layout` is on, `layouts` are the images uint8 (N, H, W, 3) to start from; raises LayoutError without them.
     """
+    faces = np.empty((len(rows), backbone.image_size, backbone.image_size, 3), dtype=np.uint8)
+    steered = rows["expression"].isin(guide.classes if guide is not None and section.semantic_guidance > 0 else ()).to_numpy()
+    for chosen, by in ((steered, guide), (~steered, None)):
+        if chosen.any():
+            faces[chosen] = _draw(section, backbone, by, rows[chosen], layouts=None if layouts is None else layouts[chosen])
+    return faces
+
+
+def _draw(section: Section, backbone: Backbone, guide: Classifier | None, rows: pd.DataFrame, *, layouts: np.ndarray | None) -> np.ndarray:
     conditions = Conditions(rows["caption"].tolist(), stack(rows, "aus"), rows["seed"].tolist())
     semantic, targets = None, torch.empty(0, dtype=torch.long)
-    if guide is not None and section.semantic_guidance > 0:
+    if guide is not None:
         semantic = guidance(section, backbone, guide)
         targets = torch.from_numpy(class_indices(rows["expression"].tolist(), guide.classes)).to(backbone.device)
     latents = sample_latents(
@@ -135,7 +147,7 @@ def guidance(section: Section, backbone: Backbone, guide: Classifier) -> Semanti
     )
 
 
-def _record(section: Section, common: Common, plan: pd.DataFrame, development: Path, out: Path) -> None:
+def _record(section: Section, common: Common, plan: pd.DataFrame, layouts: Layouts | None, out: Path) -> None:
     record = Record(out)
     record.metric("synthesis/images", len(plan), n=len(plan))
     shown = pd.concat([plan[plan["expression"] == name].head(_SHEET_COLUMNS) for name in common.expressions])
@@ -146,18 +158,17 @@ def _record(section: Section, common: Common, plan: pd.DataFrame, development: P
     else:  # fewer faces than a full sheet: titles above each image, because rows may be uneven
         sheet = labelled_sheet(images, columns=_SHEET_COLUMNS, titles=shown["expression"].tolist())
     record.figure("faces", sheet, title="Generated faces", caption="The first faces of every asked expression, unselected.")
-    if section.layout != "none":
-        _layout_sheet(plan.head(_SHEET_COLUMNS), common, development, record)
+    if layouts is not None:
+        _layout_sheet(plan.head(_SHEET_COLUMNS), common, layouts, record)
     counts = plan["expression"].value_counts().reindex(common.expressions, fill_value=0)
     record.table("Asked expressions", pd.DataFrame({"expression": counts.index, "images": counts.to_numpy()}))
     record.save()
 
 
-def _layout_sheet(rows: pd.DataFrame, common: Common, development: Path, record: Record) -> None:
+def _layout_sheet(rows: pd.DataFrame, common: Common, layouts: Layouts, record: Record) -> None:
     """The first faces, each below the corpus image whose layout it has."""
-    encoded = encoded_layouts(development, rows["layout_from"])
-    layouts = layout_pixels(encoded, rows["layout_from"].tolist(), size=common.image_size)
+    sources = layouts.pixels(rows["layout_from"].tolist(), size=common.image_size)
     faces = load_images(record.out, rows["sample_id"].tolist(), size=common.image_size)
-    sheet = labelled_sheet(np.concatenate([layouts, faces]), columns=len(rows), row_titles=["layout", "generated"])
+    sheet = labelled_sheet(np.concatenate([sources, faces]), columns=len(rows), row_titles=["layout", "generated"])
     text = "Corpus images whose inversion the denoising started from, and the faces drawn from them; look for the same person."
     record.figure("layouts", sheet, title="Layout images", caption=text)

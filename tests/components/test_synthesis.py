@@ -5,11 +5,12 @@ import hashlib
 import numpy as np
 import pytest
 
-from components import synthesis
-from components.layouts import LayoutError, choose_layouts, encoded_layouts, layout_pool
+from components import layouts, synthesis
+from components.layouts import LayoutError, choose_layouts, gather_layouts, layout_pool
 from components.plan import plan_faces
-from synfer.classifiers.models import create, save
+from synfer.classifiers.models import create, load, save
 from synfer.diffusion.backbone import load_backbone
+from synfer.errors import SynferError
 from synfer.images import ImageError, is_marked_generated, iter_encoded, load_images, shard_path
 from synfer.manifest import read_manifest
 from synfer.vocabulary import DEFAULT_EXPRESSIONS
@@ -91,6 +92,30 @@ def test_a_layout_changes_the_face_and_is_the_choice_of_its_own_seed(drawn, laid
     assert (np.abs(ours - theirs).reshape(len(ids), -1).max(axis=1) > 0).all()
 
 
+def test_layouts_are_gathered_from_the_corpus_once_for_all_shards_and_for_the_run_after_a_kill(
+    models, with_layouts, settings, tmp_path, monkeypatch
+):
+    opened, real = [], layouts.iter_encoded
+
+    def iter_encoded(folder):
+        opened.append(folder)
+        return real(folder)
+
+    monkeypatch.setattr(layouts, "iter_encoded", iter_encoded)
+    with monkeypatch.context() as killed:
+        killed.setattr(synthesis, "write_manifest", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            synthesis.run(with_layouts, settings.common, **models, out=tmp_path)
+    assert len(list(tmp_path.glob("images-*.parquet"))) == 2
+    synthesis.run(with_layouts, settings.common, **models, out=tmp_path)
+    assert opened == [models["development"]]
+    assert not (tmp_path / "layouts.arrow").exists()
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
 def test_a_resumed_run_with_layouts_leaves_the_same_files(laid_out, models, with_layouts, settings, tmp_path):
     shard_path(tmp_path, 1).write_bytes(shard_path(laid_out, 1).read_bytes())
     synthesis.run(with_layouts, settings.common, **models, out=tmp_path)
@@ -101,9 +126,9 @@ def test_a_resumed_run_with_layouts_leaves_the_same_files(laid_out, models, with
 def test_a_face_with_a_layout_is_the_same_in_any_batch(models, with_layouts):
     backbone = load_backbone(models["generator"] / "backbone").requires_grad_(False)
     rows = plan_faces(3, expressions=DEFAULT_EXPRESSIONS, seed=0)
-    layouts = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-    together = synthesis.draw_faces(with_layouts, backbone, None, rows, layouts=layouts).astype(int)
-    alone = synthesis.draw_faces(with_layouts, backbone, None, rows[1:2], layouts=layouts[1:2])
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    together = synthesis.draw_faces(with_layouts, backbone, None, rows, layouts=images).astype(int)
+    alone = synthesis.draw_faces(with_layouts, backbone, None, rows[1:2], layouts=images[1:2])
     assert np.abs(together[1:2] - alone).max() <= 1  # a rounding of the last bit
 
 
@@ -113,8 +138,28 @@ def test_layouts_that_are_not_there_are_told(models, with_layouts, section, tmp_
     with pytest.raises(LayoutError, match=r"only stage synthesis has corpus images .* --set synthesis.layout=none"):
         synthesis.draw_faces(with_layouts, backbone, None, rows)
     with pytest.raises(ImageError, match="has no image for sample nobody"):
-        encoded_layouts(models["development"], ["nobody"])
+        gather_layouts(models["development"], ["nobody"], tmp_path / "layouts.arrow")
+    assert not list(tmp_path.iterdir())
     everybody = {"images": 0, "identities": sorted(read_manifest(models["development"])["identity"].unique())}
     save(create("resnet10t", DEFAULT_EXPRESSIONS, image_size=64), tmp_path / "judge", {"trained_on": everybody})
     with pytest.raises(LayoutError, match="no training face of a person whom no judge has seen"):
         layout_pool(models["development"], tmp_path)
+
+
+def test_faces_without_an_expression_of_the_guide_are_drawn_as_without_it_beside_steered_ones(models, section):
+    backbone = load_backbone(models["generator"] / "backbone").requires_grad_(False)
+    guide = load(models["fer_models"] / "guide")
+    strong = section.model_copy(update={"semantic_guidance": 0.5, "guidance_window": (0.0, 1.0), "guidance_confidence": 1.0})
+    rows = plan_faces(4, expressions=DEFAULT_EXPRESSIONS, seed=0)
+    rows.loc[[0, 2], "expression"] = ["", "contempt"]
+    plain, mixed = (synthesis.draw_faces(strong, backbone, by, rows).astype(int) for by in (None, guide))
+    changed = np.abs(mixed - plain).reshape(4, -1).max(axis=1)
+    assert (changed[[0, 2]] <= 1).all()  # a rounding of the last bit
+    assert (changed[[1, 3]] > 1).all()
+
+
+def test_a_guide_that_cannot_tell_an_asked_expression_is_told_before_any_face(models, section, settings, tmp_path):
+    common = settings.common.model_copy(update={"expressions": (*DEFAULT_EXPRESSIONS, "contempt")})
+    with pytest.raises(SynferError, match="'contempt'"):
+        synthesis.run(section, common, **models, out=tmp_path)
+    assert not list(tmp_path.iterdir())
