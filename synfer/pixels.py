@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
+
+AT_ONCE = 2**20
+"""Pixels that an autoencoder takes at once: 256 images of 64 x 64, four of 512 x 512."""
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
@@ -16,3 +21,9 @@ def to_bytes(images: Tensor) -> np.ndarray:
     """Pixels (N, 3, H, W) as uint8 (N, H, W, 3); what lies outside [-1, 1] is cut."""
     pixels = (images.detach().float().clamp(-1.0, 1.0) + 1.0) * 127.5
     return pixels.round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def bounded_slices(count: int, *, side: int) -> Iterator[slice]:
+    """`count` square images of `side` pixels in slices of at most AT_ONCE pixels, at least an image each; memory stays bounded."""
+    size = max(AT_ONCE // side**2, 1)
+    return (slice(start, start + size) for start in range(0, count, size))

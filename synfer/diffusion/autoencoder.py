@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F
 
-from synfer.pixels import to_bytes, to_tensor
+from synfer.pixels import bounded_slices, to_bytes, to_tensor
 from synfer.seeding import derive_seed
 
 _COLOUR_WEIGHT = 4.0
@@ -90,9 +90,9 @@ def standardise_latents(vae: AutoencoderKL, batches: Sequence[Tensor]) -> tuple[
 
 
 @torch.no_grad()
-def reconstruct(vae: AutoencoderKL, images: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
+def reconstruct(vae: AutoencoderKL, images: np.ndarray) -> np.ndarray:
     """Images uint8 (N, H, W, 3) through the autoencoder and back, by the mean of the posterior."""
-    parts = [to_tensor(images[start : start + batch_size]).to(vae.device, vae.dtype) for start in range(0, len(images), batch_size)]
+    parts = (to_tensor(images[rows]).to(vae.device, vae.dtype) for rows in bounded_slices(len(images), side=images.shape[1]))
     return np.concatenate([to_bytes(vae.decode(vae.encode(part).latent_dist.mean).sample) for part in parts])
 
 

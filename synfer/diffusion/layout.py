@@ -18,6 +18,7 @@ from torch import Tensor
 from synfer.diffusion.au_adapter import unspecified
 from synfer.diffusion.backbone import Backbone
 from synfer.diffusion.prediction import predict
+from synfer.pixels import bounded_slices
 from synfer.seeding import randn
 
 
@@ -37,7 +38,8 @@ def layout_noise(
 
     where the fresh noise is each seed's own: at strength 0 sampling starts as it does without a layout.
     """
-    latents = backbone.encode(images).to(backbone.unet.dtype)
+    encoded = [backbone.encode(images[rows]) for rows in bounded_slices(len(images), side=images.shape[-1])]
+    latents = torch.cat(encoded).to(backbone.unet.dtype)
     inverted = invert(backbone, latents, first_timestep=first_timestep, num_inference_steps=num_inference_steps)
     fresh = randn(backbone.latent_shape(), seeds).to(inverted)
     return strength * inverted + (1.0 - strength**2) ** 0.5 * fresh

@@ -21,7 +21,7 @@ from synfer.diffusion.backbone import Backbone
 from synfer.diffusion.guidance import SemanticGuidance
 from synfer.diffusion.prediction import predict
 from synfer.errors import SynferError
-from synfer.pixels import to_bytes
+from synfer.pixels import bounded_slices, to_bytes
 from synfer.seeding import randn
 
 Sampler = Literal["dpm", "ddim"]
@@ -116,7 +116,6 @@ def _guided(
 
 
 @torch.no_grad()
-def decode(backbone: Backbone, latents: Tensor, *, batch_size: int = 64) -> np.ndarray:
+def decode(backbone: Backbone, latents: Tensor) -> np.ndarray:
     """Images uint8 (N, H, W, 3) of latents."""
-    parts = [backbone.decode(latents[start : start + batch_size]) for start in range(0, len(latents), batch_size)]
-    return to_bytes(torch.cat(parts))
+    return np.concatenate([to_bytes(backbone.decode(latents[rows])) for rows in bounded_slices(len(latents), side=backbone.image_size)])

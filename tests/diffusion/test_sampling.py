@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from synfer import pixels
+from synfer.diffusion.autoencoder import reconstruct
+from synfer.diffusion.layout import layout_noise
 from synfer.diffusion.sampling import Conditions, decode, sample_latents
+from synfer.pixels import to_tensor
+from synfer.seeding import randn
 from synfer.vocabulary import AU_COUNT
 
 
@@ -36,9 +41,28 @@ def test_two_forwards_at_equal_scales_are_the_three_forwards_in_the_limit(backbo
 
 
 def test_decoded_images_are_bytes_of_the_backbones_size(backbone):
-    images = decode(backbone, sample_latents(backbone, conditions([1, 2, 3]), num_inference_steps=2), batch_size=2)
+    images = decode(backbone, sample_latents(backbone, conditions([1, 2, 3]), num_inference_steps=2))
     assert images.shape == (3, 32, 32, 3)
     assert images.dtype == np.uint8
+
+
+def test_the_autoencoder_never_takes_more_pixels_than_the_bound_and_draws_the_same(backbone, monkeypatch):
+    latents, images = randn(backbone.latent_shape(), range(5)), np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    taken = []
+    for part in (backbone.vae.encoder, backbone.vae.decoder):
+        part.register_forward_hook(lambda module, inputs, output: taken.append(len(output)))
+
+    def through():
+        noise = layout_noise(backbone, to_tensor(images), seeds=range(5), first_timestep=999, num_inference_steps=2)
+        return noise, *(torch.from_numpy(found).int() for found in (decode(backbone, latents), reconstruct(backbone.vae, images)))
+
+    whole = through()
+    assert taken == [5] * 4
+    taken.clear()
+    monkeypatch.setattr(pixels, "AT_ONCE", 2 * 32 * 32)
+    for found, wanted, rounding in zip(through(), whole, (1e-4, 1, 1), strict=True):  # a byte may be rounded otherwise
+        torch.testing.assert_close(found, wanted, atol=rounding, rtol=1e-4)
+    assert taken and set(taken) == {1, 2}
 
 
 def test_conditions_of_different_lengths_are_refused():

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from synfer.pixels import to_bytes, to_tensor
+from synfer.pixels import AT_ONCE, bounded_slices, to_bytes, to_tensor
 
 
 def test_pixels_survive_the_way_to_a_tensor_and_back() -> None:
@@ -19,3 +19,10 @@ def test_black_is_minus_one_and_white_is_one() -> None:
 
 def test_what_is_brighter_than_white_is_white() -> None:
     assert to_bytes(torch.tensor([-3.0, 0.0, 3.0])[None, :, None, None]).ravel().tolist() == [0, 128, 255]
+
+
+def test_slices_cover_every_image_once_within_the_bound_and_hold_one_at_least() -> None:
+    for side, largest in ((64, 256), (512, 4), (4096, 1)):
+        slices = list(bounded_slices(601, side=side))
+        assert [row for one in slices for row in range(601)[one]] == list(range(601))
+        assert len(range(601)[slices[0]]) == largest == max(AT_ONCE // side**2, 1)
