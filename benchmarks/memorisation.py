@@ -5,6 +5,9 @@ is measured with and without layout initialisation, whose layout images are here
 Two more rows say what the measure can see: `control`, unseen renders in place of generated faces, must give 0.5, and `copies`, training
 faces that went once through the autoencoder, show what a generator that copies would give.
 
+A generator learns from every face and from its mirror image, so a face is as far from a reference as from the nearer of the two views,
+from training and held-out ones alike.
+
 The references are a random part of the training faces, and a copy is seen where its original is among them: if a part c of the generated
 faces were copies, the share would rise by c / 2 times the part of the training faces that is compared with (`--reference`). Training faces
 are drawn again from the recipe on the generator's card; the held-out ones differ in nothing but their people.
@@ -58,7 +61,6 @@ TITLES = {
     "control": "unseen renders (control)",
     "copies": "autoencoded training faces (copies)",
 }
-_PLAN_SEED = 313_131  # no other report draws this plan
 _RENDERED_AT_ONCE = 256
 _PAIRS = 10
 
@@ -162,7 +164,7 @@ def draw_generated(
     section: Synthesis, backbone: Backbone, guide: Classifier, training: np.ndarray, count: int, *, seed: int
 ) -> dict[str, Compared]:
     """`generated` and `layout`: faces of one plan from noise, and from layouts of training faces, as the pipeline would draw them."""
-    rows = plan_faces(count, expressions=guide.classes, seed=_PLAN_SEED + seed)
+    rows = plan_faces(count, expressions=guide.classes, seed=derive_seed("memorisation plan", seed))
     sources = np.array(choose_layouts(rows["seed"], range(len(training))))
     sections = {name: section.model_copy(update={"layout": layout}) for name, layout in (("generated", "none"), ("layout", "inversion"))}
 
@@ -181,16 +183,14 @@ def draw_copies(backbone: Backbone, training: np.ndarray, count: int, *, seed: i
 
 
 def measure(space: Space, compared: Mapping[str, Compared], references: References, *, seed: int, title: str) -> dict[str, Memorisation]:
-    """Memorisation of every set in one space."""
-    training, held_out = space(references.training.images), space(references.held_out.images)
+    """Memorisation of every set in one space, by the nearer view of each reference; of N references, rows from N on are mirrored ones."""
+    training, held_out = (
+        np.concatenate([space(faces.images), space(faces.images[:, :, ::-1])]) for faces in (references.training, references.held_out)
+    )
+    training_people, held_out_people = references.training.people * 2, references.held_out.people * 2
     return {
         name: memorisation(
-            space(faces.images),
-            training,
-            held_out,
-            training_people=references.training.people,
-            held_out_people=references.held_out.people,
-            seed=seed,
+            space(faces.images), training, held_out, training_people=training_people, held_out_people=held_out_people, seed=seed
         )
         for name, faces in tqdm(compared.items(), desc=f"{title} space", unit="set")
     }
@@ -216,17 +216,18 @@ def report(
     ]
     with whole_file(out / "distances.parquet") as temporary:
         _distances(found, references).to_parquet(temporary)
-    shares = as_json(found, compared) | {"references": len(references.training.people), "training_faces": wanted.count}
+    count = len(references.training.people)
+    shares = as_json(found, compared, references=count) | {"references": count, "training_faces": wanted.count}
     write_json(out / "memorisation.json", shares)
     console = Console(width=120)
-    console.print(shares_table(found, compared, title=f"{len(references.training.people):,} of {wanted.count:,} training faces"))
+    console.print(shares_table(found, compared, references=count, title=f"{count:,} of {wanted.count:,} training faces, either view"))
     console.print(f"feature space: penultimate features of the judge, {judge.module.architecture} {judge.sha256[:12]}")
     console.print("pixel space: faces averaged to 16 x 16, distance as root mean square on a scale of 0 to 1")
     console.print(*sheets, sep="\n", soft_wrap=True)
     print(json.dumps(shares))
 
 
-def as_json(found: Mapping[str, Mapping[str, Memorisation]], compared: Mapping[str, Compared]) -> dict[str, float]:
+def as_json(found: Mapping[str, Mapping[str, Memorisation]], compared: Mapping[str, Compared], *, references: int) -> dict[str, float]:
     """`share`, `share_low`, `share_high` of generated faces in feature space; `share_layout` and so on for the other sets.
 
     `recovered_layout` is the share of faces whose nearest training face is the one they started from. `pixel_` is the other space.
@@ -239,11 +240,13 @@ def as_json(found: Mapping[str, Mapping[str, Memorisation]], compared: Mapping[s
             ends = {"": result.share.value, "_low": result.share.low, "_high": result.share.high}
             flat |= {f"{prefix}share{suffix}{end}": round(value, 4) for end, value in ends.items()}
             if (sources := compared[name].sources) is not None:
-                flat[f"{prefix}recovered{suffix}"] = round(float(np.mean(result.training == sources)), 4)
+                flat[f"{prefix}recovered{suffix}"] = round(float(np.mean(result.training % references == sources)), 4)
     return flat
 
 
-def shares_table(found: Mapping[str, Mapping[str, Memorisation]], compared: Mapping[str, Compared], *, title: str) -> Table:
+def shares_table(
+    found: Mapping[str, Mapping[str, Memorisation]], compared: Mapping[str, Compared], *, references: int, title: str
+) -> Table:
     """A row a set and space; 0.5 is no memorisation."""
     table = Table(title=f"Share of faces nearer to training than to held-out faces; {title}", title_justify="left", box=None)
     for name in ("faces", "space"):
@@ -253,7 +256,7 @@ def shares_table(found: Mapping[str, Mapping[str, Memorisation]], compared: Mapp
     for space, results in found.items():
         for name, result in results.items():
             share, sources = result.share, compared[name].sources
-            recovered = "" if sources is None else f"{np.mean(result.training == sources):.3f}"
+            recovered = "" if sources is None else f"{np.mean(result.training % references == sources):.3f}"
             distances = (f"{np.median(values):.3f}" for values in (result.training_distances, result.held_out_distances))
             interval = f"{share.low:.3f} to {share.high:.3f}"
             table.add_row(TITLES[name], space, f"{share.value:.3f}", interval, recovered, *distances, str(share.n))
@@ -264,7 +267,7 @@ def _closest_pairs(found: Memorisation, compared: Compared, references: Referenc
     """The faces nearest to a training face, above it and above the nearest held-out one, with distances; below, the layout if any."""
     rows = found.closest(_PAIRS)
     training, held_out = references.training.images, references.held_out.images
-    shown = [compared.images[rows], training[found.training[rows]], held_out[found.held_out[rows]]]
+    shown = [compared.images[rows], _views(training, found.training[rows]), _views(held_out, found.held_out[rows])]
     titles = [
         [f"face {row}" for row in rows],
         *([f"{one:.3f}" for one in by[rows]] for by in (found.training_distances, found.held_out_distances)),
@@ -272,7 +275,7 @@ def _closest_pairs(found: Memorisation, compared: Compared, references: Referenc
     names = ["generated", "nearest training", "nearest held-out"]
     if compared.sources is not None:
         shown.append(training[compared.sources[rows]])
-        titles.append(["found" if same else "" for same in compared.sources[rows] == found.training[rows]])
+        titles.append(["found" if same else "" for same in compared.sources[rows] == found.training[rows] % len(training)])
         names.append("its layout")
     sheet = labelled_sheet(np.concatenate(shown), columns=len(rows), row_titles=names, titles=[one for row in titles for one in row])
     with whole_file(path) as temporary:
@@ -280,9 +283,15 @@ def _closest_pairs(found: Memorisation, compared: Compared, references: Referenc
     return path
 
 
+def _views(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Of N reference images (N, H, W, 3) those at `rows`, mirrored from row N on."""
+    shown = images[rows % len(images)]
+    return np.where((rows >= len(images))[:, None, None, None], shown[:, :, ::-1], shown)
+
+
 def _distances(found: Mapping[str, Mapping[str, Memorisation]], references: References) -> pd.DataFrame:
     """One row a face, set and space: its nearest training and held-out person, and how far they are."""
-    training, held_out = (np.array(faces.people) for faces in (references.training, references.held_out))
+    training, held_out = (np.array(faces.people * 2) for faces in (references.training, references.held_out))
     parts = [
         pd.DataFrame(
             {

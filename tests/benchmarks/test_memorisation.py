@@ -10,7 +10,17 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.memorisation import CONTROL, HELD_OUT, StudyError, app, check_independence, draw_references, training_range
+from benchmarks.memorisation import (
+    CONTROL,
+    HELD_OUT,
+    Compared,
+    StudyError,
+    app,
+    check_independence,
+    draw_references,
+    measure,
+    training_range,
+)
 from components.assets.renders import GENERATOR, Range, person, plan
 from components.workspace import Workspace
 from synfer.captions import vocabulary_corpus
@@ -18,6 +28,7 @@ from synfer.classifiers.models import create, save
 from synfer.diffusion.backbone import save_backbone
 from synfer.diffusion.tiny_sd import grammar_tokenizer, tiny_autoencoder, tiny_backbone
 from synfer.faces.renderer import render
+from synfer.metrics.memorisation import downsampled
 from synfer.metrics.roles import RoleConflict
 from synfer.vocabulary import DEFAULT_EXPRESSIONS
 
@@ -74,6 +85,19 @@ def test_a_judge_who_knows_a_held_out_person_is_refused(generator: Path, fer_mod
         save(create("resnet10t", DEFAULT_EXPRESSIONS, image_size=64), tmp_path / "judge", card)
         with pytest.raises(RoleConflict, match=f"{who} share 1 training identities"):
             check_independence(training_range(generator), generator, tmp_path)
+
+
+def test_a_mirrored_copy_is_as_near_as_the_copy_itself(generator: Path) -> None:
+    references = draw_references(training_range(generator), 12, 8, seed=0)
+    copies = references.training.images[[3, 7, 11]]
+    compared = {"copies": Compared(copies), "mirrored": Compared(copies[:, :, ::-1]), "held out": Compared(references.held_out.images)}
+    found = measure(downsampled, compared, references, seed=0, title="pixel")
+    for name, expected in (("copies", [3, 7, 11]), ("mirrored", [15, 19, 23])):
+        assert found[name].share.value == 1.0
+        assert found[name].training.tolist() == expected, "mirrored views follow the faces as they are"
+        assert found[name].training_distances.max() < 1e-3
+    np.testing.assert_allclose(found["mirrored"].held_out_distances, found["copies"].held_out_distances, rtol=1e-4)
+    assert found["held out"].share.value == 0.0
 
 
 def test_the_program_ends_with_shares_and_leaves_sheets_and_distances(generator: Path, fer_models: Path, in_workspace: Workspace) -> None:
