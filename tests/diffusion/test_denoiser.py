@@ -3,7 +3,6 @@
 import torch
 
 from synfer.diffusion.denoiser import Dropout, Perception, denoising_loss, drop_conditions, middle_timesteps, min_snr_weight
-from synfer.diffusion.prediction import predict_clean
 from synfer.vocabulary import AU_COUNT
 
 
@@ -71,10 +70,3 @@ def test_the_perceptual_loss_counts_only_where_the_noise_leaves_features(backbon
     plain = loss(None)
     assert loss(Perception(lambda latents: [latents], min_snr=1e9)) == plain
     assert loss(Perception(lambda latents: [latents], min_snr=0.0)) > loss(Perception(lambda latents: [latents], min_snr=1.0)) > plain
-
-
-def test_clean_latents_are_found_again_from_the_true_velocity_at_every_timestep(backbone):
-    clean, noise, timesteps = torch.randn(3, 8, 8, 8), torch.randn(3, 8, 8, 8), torch.tensor([10, 500, 900])
-    noisy = backbone.scheduler.add_noise(clean, noise, timesteps)
-    velocity = backbone.scheduler.get_velocity(clean, noise, timesteps)
-    torch.testing.assert_close(predict_clean(backbone, noisy, timesteps, velocity), clean, atol=1e-4, rtol=1e-4)
