@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
+from transformers import CLIPTokenizer
 
 from components.assets.renders import Renders
 from synfer.captions import caption, mirror_caption, vocabulary_corpus
@@ -26,7 +27,7 @@ from synfer.diffusion.training import Schedule, Training
 from synfer.faces.expression import draw_aus
 from synfer.faces.identity import draw_identity
 from synfer.faces.sheet import labelled_sheet
-from synfer.files import whole_file
+from synfer.files import replace_folder, whole_file
 from synfer.pixels import to_tensor
 from synfer.seeding import derive_seed
 from synfer.vocabulary import DEFAULT_EXPRESSIONS, flip_aus
@@ -45,10 +46,18 @@ class LatentFaces:
     classes: Tensor
 
 
-def untrained_generator(vae: nn.Module, *, seed: int) -> Backbone:
-    """tiny-sd around a trained autoencoder, with fresh weights drawn from `seed` and a tokenizer of the caption grammar."""
+def untrained_generator(vae: nn.Module, *, seed: int, tokenizer: Path) -> Backbone:
+    """tiny-sd around a trained autoencoder, with fresh weights drawn from `seed`.
+
+    The tokenizer of the caption grammar is kept in the folder `tokenizer`: merges that are equally frequent come in no certain order, and
+    a resumed training must give a word the same number as before.
+    """
+    if not tokenizer.is_dir():
+        temporary = tokenizer.with_name(f".{tokenizer.name}.tmp")
+        grammar_tokenizer(vocabulary_corpus()).save_pretrained(temporary)
+        replace_folder(temporary, tokenizer)
     torch.manual_seed(seed)
-    return tiny_backbone(vae, grammar_tokenizer(vocabulary_corpus()))
+    return tiny_backbone(vae, CLIPTokenizer.from_pretrained(tokenizer))
 
 
 @torch.no_grad()

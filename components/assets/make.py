@@ -46,7 +46,7 @@ def make_tiny_sd(work: Path, assets: Path) -> Path:
     """Train tiny-sd into `assets/tiny-sd`, from the checkpoints under `work` if there are any."""
     faces = renders(work / "renders" / "generator", GENERATOR_FACES)
     guide = load(assets / "fer" / "guide").module
-    backbone = untrained_generator(_autoencoder(work, faces, guide), seed=SEED)
+    backbone = untrained_generator(_autoencoder(work, faces, guide), seed=SEED, tokenizer=work / "tokenizer")
     backbone.vae.requires_grad_(False)
     for module in (backbone.unet, backbone.vae, backbone.text_encoder):
         module.to(torch_device("auto"))

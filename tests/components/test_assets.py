@@ -16,7 +16,7 @@ from synfer.vocabulary import AU_COUNT, flip_aus
 
 def test_every_face_is_there_twice_the_second_time_mirrored_with_its_aus(tmp_path: Path) -> None:
     faces = renders(tmp_path / "renders", Range(6, GENERATOR, 0, size=32, independent=0.5))
-    backbone = untrained_generator(tiny_autoencoder(channels=(8, 8, 16), image_size=32), seed=0)
+    backbone = untrained_generator(tiny_autoencoder(channels=(8, 8, 16), image_size=32), seed=0, tokenizer=tmp_path / "tokenizer")
     data = encode_faces(backbone, faces, tmp_path)
     with torch.no_grad():
         mirrored = backbone.encode(to_tensor(faces.images[:, :, ::-1]))
@@ -24,6 +24,14 @@ def test_every_face_is_there_twice_the_second_time_mirrored_with_its_aus(tmp_pat
     np.testing.assert_array_equal(data.aus[6:].numpy(), flip_aus(faces.aus))
     assert data.classes.tolist() == [0, 1, 2, -1, -1, -1] * 2
     assert data.token_ids.shape[0] == len(data.latents) == 12
+
+
+def test_a_resumed_training_gives_a_word_the_same_number(tmp_path: Path) -> None:
+    vae = tiny_autoencoder(channels=(8, 8, 16), image_size=32)
+    captions = ["a photo of an elderly woman with curly red hair, sad expression, lip corners pulled down"]
+    first, second = (untrained_generator(vae, seed=0, tokenizer=tmp_path / "tokenizer").tokenize(captions) for _ in range(2))
+    assert first.tolist() == second.tolist()
+    assert (tmp_path / "tokenizer").is_dir()
 
 
 def test_the_perceptual_network_learns_to_read_latents(tmp_path: Path) -> None:
