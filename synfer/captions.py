@@ -30,6 +30,8 @@ AU_PHRASES: dict[str, str] = {
 
 _VISIBLE = 1.5  # intensity from which an AU is worth a phrase
 _MAX_PHRASES = 3
+_EARLY = 8  # words before an expression that no text encoder cuts, even where its tokenizer makes five tokens of a foreign word
+_OTHER_SIDE = {"left": "right", "right": "left", "Left": "Right", "Right": "Left", "LEFT": "RIGHT", "RIGHT": "LEFT"}
 
 
 def caption(
@@ -69,11 +71,15 @@ def row_captions(rows: pd.DataFrame, *, seed: int) -> list[str]:
 
 
 def with_expression(text: str, expression: str) -> str:
-    """A caption from elsewhere, ended by the grammar's words for `expression` ("happy expression") unless it has them; "" adds none."""
+    """A caption from elsewhere that says early the grammar's words for `expression` ("happy expression"); "" adds none.
+
+    A text encoder cuts what is long (tiny-sd after 48 tokens, Stable Diffusion after 77): words that are not there, or late, come first.
+    """
     words = ", ".join(_expression_part(expression))
-    if not words or words in text.lower():
+    said = re.search(rf"\b{re.escape(words)}\b", text, re.IGNORECASE) if words else None
+    if not words or (said and len(text[: said.start()].split()) <= _EARLY):
         return text
-    return ", ".join(filter(None, (text.rstrip(" .,"), words)))
+    return ", ".join(filter(None, (words, text.strip(" .,"))))
 
 
 def person(attributes: Mapping[str, str]) -> str:
@@ -88,7 +94,7 @@ def person(attributes: Mapping[str, str]) -> str:
 
 def mirror_caption(text: str) -> str:
     """The caption of the mirrored image: left and right change places."""
-    return re.sub(r"\b(left|right)\b", lambda found: "right" if found[0] == "left" else "left", text)
+    return re.sub(rf"\b({'|'.join(_OTHER_SIDE)})\b", lambda found: _OTHER_SIDE[found[0]], text)
 
 
 def au_phrases(aus: np.ndarray) -> list[str]:

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synfer.captions import row_captions, with_expression
+from synfer.captions import row_captions, vocabulary_corpus, with_expression
 from synfer.descriptions.captioners import PREFIX, CaptionerError, GrammarCaptioner, ModelCaptioner
+from synfer.diffusion.tiny_sd import grammar_tokenizer
 from synfer.vocabulary import AU_COUNT, AU_INDEX
 
 
@@ -28,9 +29,10 @@ def rows() -> pd.DataFrame:
 
 def test_a_model_that_continues_a_text_captions_every_image(blip: Path, images: list[np.ndarray], rows: pd.DataFrame) -> None:
     captions = ModelCaptioner(str(blip), max_new_tokens=6)(images, rows)
-    assert all(caption.startswith(PREFIX) for caption in captions)
+    assert captions[1].startswith(PREFIX)
     assert len(set(captions)) == 4, "the words come from the image"
-    assert [caption.rpartition(", ")[2] for caption in captions[2:]] == ["angry expression", "fearful expression"]
+    for caption, words in zip(captions[2:], ("angry", "fearful"), strict=True):
+        assert caption.startswith(f"{words} expression, {PREFIX}")
     assert "expression" not in captions[1]
 
 
@@ -41,7 +43,7 @@ def test_a_caption_does_not_depend_on_its_batch(blip: Path, images: list[np.ndar
 
 
 def test_the_prompt_is_how_captions_begin(blip: Path, images: list[np.ndarray], rows: pd.DataFrame) -> None:
-    (caption,) = ModelCaptioner(str(blip), prompt="a young woman", max_new_tokens=3)(images[:1], rows[:1])
+    (caption,) = ModelCaptioner(str(blip), prompt="a young woman", max_new_tokens=3)(images[1:2], rows[1:2])
     assert caption.startswith("a young woman ")
 
 
@@ -74,11 +76,23 @@ def test_the_grammar_names_what_the_manifest_knows(rows: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("text", "expression", "expected"),
     [
-        ("a woman smiling.", "happiness", "a woman smiling, happy expression"),
-        ("A man with a Sad Expression", "sadness", "A man with a Sad Expression"),
-        ("a man", "", "a man"),
+        ("a woman smiling.", "happiness", "happy expression, a woman smiling"),
+        ("a man with an unhappy expression", "happiness", "happy expression, a man with an unhappy expression"),
+        ("a woman, happy expressions", "happiness", "happy expression, a woman, happy expressions"),
+        ("a woman with long hair and a happy expression", "happiness", None),
+        ("A man with a Sad Expression", "sadness", None),
+        ("a man", "", None),
         ("", "fear", "fearful expression"),
     ],
 )
-def test_the_label_is_named_once(text: str, expression: str, expected: str) -> None:
-    assert with_expression(text, expression) == expected
+def test_the_label_is_named_once(text: str, expression: str, expected: str | None) -> None:
+    assert with_expression(text, expression) == (text if expected is None else expected)
+
+
+@pytest.mark.parametrize("said", ["", ", and all of this with a surprised expression"])
+def test_a_text_encoder_reads_the_label_of_a_long_caption(said: str) -> None:
+    tokenizer = grammar_tokenizer(vocabulary_corpus())
+    text = "The photograph presents a middle-aged gentleman whose spectacles reflect an overcast sky behind a parked vehicle" + said
+    kept = tokenizer(with_expression(text, "surprise"), truncation=True, max_length=tokenizer.model_max_length).input_ids
+    assert len(kept) == tokenizer.model_max_length, "something is cut"
+    assert "surprised expression" in tokenizer.decode(kept)

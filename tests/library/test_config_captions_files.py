@@ -64,6 +64,7 @@ def test_the_mirrored_caption_names_the_other_side():
     aus = au_vector({"L12": 4, "R2": 3})
     assert mirror_caption(caption("", aus=aus)) == caption("", aus=flip_aus(aus))
     assert mirror_caption("a photo of a bright leftover") == "a photo of a bright leftover"
+    assert mirror_caption("Left eye closed. Right brow raised, RIGHT") == "Right eye closed. Left brow raised, LEFT"
 
 
 def test_captions_are_deterministic_given_their_generator():
