@@ -43,8 +43,8 @@ def test_a_caption_does_not_depend_on_its_batch(blip: Path, images: list[np.ndar
 
 
 def test_the_prompt_is_how_captions_begin(blip: Path, images: list[np.ndarray], rows: pd.DataFrame) -> None:
-    (caption,) = ModelCaptioner(str(blip), prompt="a young woman", max_new_tokens=3)(images[1:2], rows[1:2])
-    assert caption.startswith("a young woman ")
+    (caption,) = ModelCaptioner(str(blip), prompt="a young woman", max_new_tokens=3)(images[:1], rows[:1])
+    assert caption.startswith("happy expression, a young woman ")
 
 
 def test_a_model_that_chats_answers_for_every_image(llava: Path, images: list[np.ndarray], rows: pd.DataFrame) -> None:
