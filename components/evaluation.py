@@ -14,7 +14,7 @@ from components.classifier_scores import read_test, score_classifiers
 from components.corpus import check_identities
 from components.fer_models import people, read_roles
 from components.generation_scores import score_generation
-from components.generator import read_generator_role
+from components.generator_role import read_generator_role
 from components.record import Record
 from synfer.config import Common
 from synfer.config import Evaluation as Section

@@ -18,6 +18,7 @@ import torch
 from components.device import torch_device
 from components.fer_models import people, read_roles, unjudged
 from components.fine_tuning import STRIPS, History, fine_tune
+from components.generator_role import write_generator_role
 from components.looks import enlarged, progress_sheet, shrink
 from components.plots import step_curves
 from components.record import Record
@@ -32,7 +33,7 @@ from synfer.images import load_images
 from synfer.manifest import read_manifest
 from synfer.metrics.roles import AU_JUDGE, JUDGE, Role, check_roles, compact_identities, expand_identities
 
-ROLE, CARD = "generator.json", "card.json"
+CARD = "card.json"
 _SHOWN = 14
 
 
@@ -64,14 +65,8 @@ def _run(section: Section, common: Common, *, development: Path, fer_models: Pat
         trained_on = {"images": len(rows), "identities": compact_identities(seen)}
         card = {"base": source.name, "generator": section.model_dump(mode="json", exclude={"backbone"}), "trained_on": trained_on}
         write_json(target / CARD, card)
-    write_json(out / ROLE, {"sha256": backbone_sha256(target), "identities": compact_identities(seen)})
+    write_generator_role(out, sha256=backbone_sha256(target), identities=seen)
     _record(section, common, history, development=development, strips=work / STRIPS, out=out)
-
-
-def read_generator_role(generator: Path) -> Role:
-    """Hash of the generator's weights and the people it has seen."""
-    role = json.loads((generator / ROLE).read_text(encoding="utf-8"))
-    return Role(role["sha256"], expand_identities(role["identities"]))
 
 
 def training_rows(development: Path, fer_models: Path) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from components.corpus import run as run_corpus
 from components.embedded_corpus import write_corpus
 from components.evaluation import run
 from components.fer_models import run as run_fer_models
-from components.generator import ROLE
+from components.generator_role import ROLE
 from components.record import read_metrics, read_pictures, read_tables
 from synfer.classifiers.models import load, save
 from synfer.config import Classifiers, Common, Corpus, Evaluation, FerModels

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from components import fine_tuning, generator
+from components.generator_role import read_generator_role
 from components.record import read_metrics, read_pictures
 from synfer.classifiers.models import create, save
 from synfer.diffusion.backbone import BackboneError, backbone_sha256, load_backbone, plain_unet
@@ -122,7 +123,7 @@ def test_looks_are_kept_as_figures_and_rated_by_the_guide(run, tmp_path):
 
 def test_it_learns_from_nobody_whom_a_judge_knows(world, run, judged, tmp_path):
     run(tmp_path, adapt="adapter")
-    role = generator.read_generator_role(tmp_path)
+    role = read_generator_role(tmp_path)
     (known,) = json.loads((judged / "judge" / "card.json").read_text())["trained_on"]["identities"]
     train = set(read_manifest(world.stage("corpus") / "development").query("split == 'train'")["identity"])
     assert role.identities == train - {known}
