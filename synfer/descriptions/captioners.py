@@ -57,24 +57,51 @@ class ModelCaptioner:
 
     needs_images = True
 
-    def __init__(self, model: str, *, prompt: str | None = None, device: str | torch.device = "cpu", max_new_tokens: int = 40) -> None:
+    def __init__(
+        self,
+        model: str,
+        *,
+        prompt: str | None = None,
+        device: str | torch.device = "cpu",
+        max_new_tokens: int = 40,
+        batch_size: int = 8,
+    ) -> None:
         """Load a folder or a name on the hub; `prompt` replaces PREFIX or QUESTION. Raises CaptionerError where that fails."""
         self._pipeline = _load_pipeline(model, device)
         self._chats = getattr(self._pipeline.processor, "chat_template", None) is not None
         self._prompt = prompt if prompt is not None else QUESTION if self._chats else PREFIX
-        self._max_new_tokens = max_new_tokens
+        self._generate = {"do_sample": False, "max_new_tokens": max_new_tokens}
+        self._batch_size = batch_size
+        if self._chats:
+            tokenizer = self._pipeline.processor.tokenizer
+            tokenizer.padding_side = "left"  # an answer follows its question, not the padding
+            tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
 
     def __call__(self, images: Sequence[np.ndarray], rows: pd.DataFrame) -> list[str]:
-        if not len(images):
-            return []
         pictures = [Image.fromarray(image) for image in images]
-        greedy = {"generate_kwargs": {"do_sample": False, "max_new_tokens": self._max_new_tokens}}
-        if self._chats:
-            chats = [[{"role": "user", "content": [_image(picture), {"type": "text", "text": self._prompt}]}] for picture in pictures]
-            found = [self._pipeline(text=chat, return_full_text=False, **greedy) for chat in chats]
-        else:
-            found = self._pipeline(images=pictures, text=[self._prompt] * len(pictures), **greedy)
-        return [with_expression(_text(answer), label) for answer, label in zip(found, rows["expression"], strict=True)]
+        write = self._answers if self._chats else self._continuations
+        starts = range(0, len(pictures), self._batch_size)
+        texts = [text for start in starts for text in write(pictures[start : start + self._batch_size])]
+        return [with_expression(" ".join(text.split()), label) for text, label in zip(texts, rows["expression"], strict=True)]
+
+    def _continuations(self, pictures: list[Image.Image]) -> list[str]:
+        """The prompt and how it goes on, a text a picture."""
+        found = self._pipeline(images=pictures, text=[self._prompt] * len(pictures), generate_kwargs=self._generate)
+        return [_text(answer) for answer in found]
+
+    def _answers(self, pictures: list[Image.Image]) -> list[str]:
+        """Answers to the prompt, in one pass: the pipeline takes chats one by one, or collates what only the processor knows how to pad."""
+        processor = self._pipeline.processor
+        chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": self._prompt}]}]
+        question = processor.apply_chat_template(chat, add_generation_prompt=True)
+        special = not question.startswith(processor.tokenizer.bos_token or "\0")  # or it would be there twice
+        inputs = processor(
+            images=[[picture] for picture in pictures], text=[question] * len(pictures), padding=True, return_tensors="pt",
+            add_special_tokens=special,
+        ).to(self._pipeline.device, dtype=self._pipeline.dtype)  # fmt: skip
+        found = self._pipeline.model.generate(**inputs, **self._generate)
+        answers: list[str] = processor.batch_decode(found[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return answers
 
 
 def _load_pipeline(model: str, device: str | torch.device) -> Any:
@@ -89,15 +116,11 @@ def _load_pipeline(model: str, device: str | torch.device) -> Any:
         raise CaptionerError(f"captioner {model} cannot be loaded; {hint} ({_first_line(error)})") from error
 
 
-def _image(picture: Image.Image) -> dict[str, object]:
-    return {"type": "image", "image": picture}
-
-
 def _text(answer: Any) -> str:
-    """The generated text of one image, in one line; the pipeline wraps it once or twice."""
+    """The generated text of one image; the pipeline wraps it once or twice."""
     while isinstance(answer, list):
         (answer,) = answer
-    return " ".join(answer["generated_text"].split())
+    return str(answer["generated_text"])
 
 
 def _first_line(error: Exception) -> str:

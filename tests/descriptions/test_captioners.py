@@ -42,6 +42,19 @@ def test_a_caption_does_not_depend_on_its_batch(blip: Path, images: list[np.ndar
     assert captioner([], rows.iloc[:0]) == []
 
 
+@pytest.mark.parametrize("kind", ["blip", "llava"])
+def test_images_go_through_a_model_in_batches_and_get_the_captions_that_they_get_alone(
+    kind: str, request: pytest.FixtureRequest, images: list[np.ndarray], rows: pd.DataFrame
+) -> None:
+    folder = str(request.getfixturevalue(kind))
+    alone = [ModelCaptioner(folder, max_new_tokens=6, batch_size=1)([image], rows[i : i + 1])[0] for i, image in enumerate(images)]
+    captioner, taken = ModelCaptioner(folder, max_new_tokens=6, batch_size=3), []
+    (sees,) = (module for name, module in captioner._pipeline.model.named_modules() if name.endswith("patch_embedding"))
+    sees.register_forward_hook(lambda module, inputs, output: taken.append(len(output)))
+    assert captioner(images, rows) == alone
+    assert taken == [3, 1]
+
+
 def test_the_prompt_is_how_captions_begin(blip: Path, images: list[np.ndarray], rows: pd.DataFrame) -> None:
     (caption,) = ModelCaptioner(str(blip), prompt="a young woman", max_new_tokens=3)(images[:1], rows[:1])
     assert caption.startswith("happy expression, a young woman ")
