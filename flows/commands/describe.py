@@ -19,7 +19,8 @@ def describe(
         str | None, typer.Option(metavar="TABLE|pyfeat", help="A CSV or Parquet file with a column an AU (AU12, 12, L12), or py-feat.")
     ] = None,
     au_scale: Annotated[
-        str | None, typer.Option(help="What the table holds: intensity (0..5) or presence (0, 1); by default what its values say.")
+        str | None,
+        typer.Option(help="What the table holds: intensity (0..5), presence (0, 1) or probability (0..1); by default what its values say."),
     ] = None,
     prompt: Annotated[str | None, typer.Option(help="What the model is given: a beginning, or a question if it chats.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace captions and AUs that are there.")] = False,
@@ -39,14 +40,14 @@ def describe(
 
     synfer describe data/rafdb --aus openface.csv --au-scale intensity
 
+    synfer describe data/rafdb --aus pyfeat_elsewhere.csv --au-scale probability
+
     synfer describe data/rafdb --aus pyfeat --device cuda
     """
     from components.describe import describe as write
     from synfer.descriptions.action_units import check_scale
 
     scale = check_scale(au_scale) if au_scale is not None else None
-    done = write(
-        dataset, captions=captions, aus=aus, out=out, scale=scale, prompt=prompt, overwrite=overwrite, device=device, seed=seed
-    )
+    done = write(dataset, captions=captions, aus=aus, out=out, scale=scale, prompt=prompt, overwrite=overwrite, device=device, seed=seed)
     ignored = f"; no such AU here: {', '.join(done.ignored)}" if done.ignored else ""
     console().print(f"{done.folder}: {done.rows} rows, {done.captions} captions written, AUs of {done.with_aus} known{ignored}")

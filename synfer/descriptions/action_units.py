@@ -20,13 +20,14 @@ import pandas as pd
 from synfer.errors import SynferError
 from synfer.vocabulary import AU_COUNT, AU_INDEX, MAX_INTENSITY, unknown
 
-Scale = Literal["intensity", "presence"]
+Scale = Literal["intensity", "presence", "probability"]
 
 PRESENT = 3.0
 UNSURE = (0.3, 0.7)
 KEYS = ("sample_id", "file", "file_name", "filename", "path", "image", "input")
 """Columns that may name the image, first come first served."""
 
+_LIMITS: dict[Scale, tuple[float, str]] = {"intensity": (MAX_INTENSITY, "0..5"), "presence": (1.0, "0 or 1"), "probability": (1.0, "0..1")}
 _AU_COLUMN = re.compile(r"(?:AU)?\s*([LR]?)0*(\d+)(?:_r)?", re.IGNORECASE)  # AU12, 12, L12, AU01, OpenFace's AU01_r
 
 
@@ -52,18 +53,20 @@ class ActionUnitTable:
     def __init__(self, frame: pd.DataFrame, sample_ids: Iterable[str], *, scale: Scale | None = None, where: str = "table") -> None:
         """Match the rows of `frame` with samples: by `sample_id`, or by a file name whose stem (or whole) is the sample_id.
 
-        Without `scale`, a table of nothing but 0 and 1 is read as presence. Raises ActionUnitError on a missing key or AU column, a value
-        out of range, a sample with two rows, or a table that knows none of the samples.
+        Without `scale`, a table of nothing but 0 and 1 is read as presence, and one with values above 1 as intensities. Raises
+        ActionUnitError on values up to 1 that may be probabilities or low intensities, a missing key or AU column, a value out of range, a
+        sample with two rows, or a table that knows none of the samples.
         """
         columns, self.ignored = _au_columns(frame, where)
         if not columns:
             raise ActionUnitError(f"{where} has no AU column such as AU12, 12 or L12; found: {', '.join(map(str, frame.columns))}")
         keys = _keys(frame, where)
         values = np.stack([_numbers(frame[column], keys, column, where) for column in columns], axis=1)
-        self.scale = scale if scale is not None else _scale_of(values)
+        self.scale = scale if scale is not None else _scale_of(values, where)
         self._check_range(values, keys, list(columns), where)
         self._aus = np.full((len(frame), AU_COUNT), np.nan, dtype=np.float32)
-        self._aus[:, [AU_INDEX[code] for code in columns.values()]] = values * (PRESENT if self.scale == "presence" else 1.0)
+        intensities = values if self.scale == "intensity" else presence_intensity(values)
+        self._aus[:, [AU_INDEX[code] for code in columns.values()]] = intensities
         self._row = _match(keys, list(sample_ids), by_file=keys.name != "sample_id", where=where)
 
     @classmethod
@@ -79,17 +82,16 @@ class ActionUnitTable:
         return found
 
     def _check_range(self, values: np.ndarray, keys: pd.Series, columns: list[str], where: str) -> None:
-        high = 1.0 if self.scale == "presence" else MAX_INTENSITY
+        high, known = _LIMITS[self.scale]
         wrong = (values < 0) | (values > high) | ((self.scale == "presence") & ~np.isin(values, (0.0, 1.0)) & ~np.isnan(values))
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
-            known = "0 or 1" if self.scale == "presence" else "0..5"
             found = f"{values[row, column]:g} in column {columns[column]}"
             raise ActionUnitError(f"{where}, {keys.iloc[row]}: {found} is no {self.scale} ({known}, empty if unknown)")
 
 
 def presence_intensity(probability: np.ndarray) -> np.ndarray:
-    """Intensities of probabilities of presence, any shape: 0, PRESENT, or NaN where the detector is unsure."""
+    """Intensities of probabilities of presence, any shape: 0, PRESENT, or NaN where the detector is unsure or has not looked."""
     low, high = UNSURE
     return np.select([probability < low, probability >= high], [0.0, PRESENT], np.nan).astype(np.float32)
 
@@ -108,9 +110,15 @@ def check_scale(name: str) -> Scale:
     raise ActionUnitError(unknown("AU scale", name, get_args(Scale)))
 
 
-def _scale_of(values: np.ndarray) -> Scale:
-    """What the values of a whole table mean: nothing but 0 and 1 is presence."""
-    return "presence" if np.isin(values[~np.isnan(values)], (0.0, 1.0)).all() else "intensity"
+def _scale_of(values: np.ndarray, where: str) -> Scale:
+    """What the values of a whole table mean; raises ActionUnitError where they may mean two things."""
+    known = values[~np.isnan(values)]
+    if (between := known[(known > 0) & (known < 1)]).size and known.min() >= 0 and known.max() <= 1:
+        raise ActionUnitError(
+            f"{where} holds values from 0 to 1 such as {between[0]:g}, probabilities or low intensities; "
+            "say which: --au-scale probability, or --au-scale intensity"
+        )
+    return "presence" if np.isin(known, (0.0, 1.0)).all() else "intensity"
 
 
 def _au_columns(frame: pd.DataFrame, where: str) -> tuple[dict[str, str], list[str]]:

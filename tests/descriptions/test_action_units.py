@@ -49,6 +49,19 @@ def test_nothing_but_zero_and_one_is_presence_unless_said() -> None:
     assert aus_of(ActionUnitTable(frame, ROWS["sample_id"], scale="intensity"), 1) == {"12": 0.0, "4": 1.0}
 
 
+def test_probabilities_are_presence_where_they_are_sure_and_must_be_said() -> None:
+    frame = pd.DataFrame({"sample_id": ["a", "b"], "AU12": [0.93, 0.04], "4": [0.5, None], "6": [1.0, 0.0]})
+    table = ActionUnitTable(frame, ROWS["sample_id"], scale="probability")
+    assert (aus_of(table, 0), aus_of(table, 1)) == ({"12": 3.0, "6": 3.0}, {"12": 0.0, "6": 0.0})
+    with pytest.raises(ActionUnitError, match=r"here holds values from 0 to 1 such as 0\.93, .* --au-scale probability, or"):
+        ActionUnitTable(frame, ROWS["sample_id"], where="here")
+    assert aus_of(ActionUnitTable(frame, ROWS["sample_id"], scale="intensity"), 1) == pytest.approx({"12": 0.04, "6": 0.0})
+    graded = frame.assign(AU12=[2.5, 0.04])
+    assert ActionUnitTable(graded, ROWS["sample_id"]).scale == "intensity", "a single value above 1 is no probability"
+    with pytest.raises(ActionUnitError, match=r"2\.5 in column AU12 is no probability \(0\.\.1, empty if unknown\)"):
+        ActionUnitTable(graded, ROWS["sample_id"], scale="probability")
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_files_are_matched_by_name_and_keep_their_zeros(tmp_path: Path, suffix: str) -> None:
     frame = pd.DataFrame({"Path": ["train/007.png", "train/008.jpg"], "AU01": [4.5, 1.0]})
@@ -83,7 +96,7 @@ def test_a_wrong_table_is_told(columns: dict[str, list[object]], message: str) -
 def test_a_grade_is_no_presence() -> None:
     with pytest.raises(ActionUnitError, match=r"0\.5 in column 12 is no presence \(0 or 1, empty if unknown\)"):
         ActionUnitTable(pd.DataFrame({"sample_id": ["a"], "12": [0.5]}), ROWS["sample_id"], scale="presence")
-    with pytest.raises(ActionUnitError, match=r"unknown AU scale 'presense' \(did you mean 'presence'\?\); known: intensity, presence"):
+    with pytest.raises(ActionUnitError, match=r"unknown AU scale 'presense' \(did you mean 'presence'\?\); known: intensity, presence, pr"):
         check_scale("presense")
 
 
