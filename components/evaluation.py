@@ -15,6 +15,7 @@ from components.corpus import check_identities
 from components.fer_models import people, read_roles
 from components.generation_scores import score_generation
 from components.generator_role import read_generator_role
+from components.latent_guide_role import read_latent_guide_role
 from components.record import Record
 from synfer.config import Common
 from synfer.config import Evaluation as Section
@@ -39,9 +40,12 @@ def run(
     rows = read_manifest(test)
     check_identities(pd.concat([read_manifest(development), rows]), where="development and test")
     others = {"the generator": read_generator_role(generator), "the test split": Role("", frozenset(people(rows)))}
-    check_roles({**read_roles(fer_models), **others})
+    check_roles({**read_roles(fer_models), **read_latent_guide_role(generator / "backbone"), **others})
     faces = read_test(test, rows, common)
     record = Record(out)
     score_classifiers(classifiers, faces, section, common, record)
-    score_generation(read_manifest(rectification), synthesis, fer_models, faces, section, common, record)
+    score_generation(
+        read_manifest(rectification), synthesis=synthesis, fer_models=fer_models, generator=generator, faces=faces, section=section,
+        common=common, record=record,
+    )  # fmt: skip
     record.save()

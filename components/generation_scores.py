@@ -17,12 +17,14 @@ from components.classifier_scores import Bootstrap, RealFaces, bootstrap_setting
 from components.corpus import take_balanced
 from components.device import torch_device
 from components.fer_models import class_probabilities
+from components.guidance import LATENT, guide_probabilities, steered_by
 from components.plots import confusion_matrices, interval_bars
 from components.record import Record
 from synfer.classifiers.examples import class_indices
 from synfer.classifiers.models import Classifier, load
 from synfer.classifiers.predict import features
 from synfer.config import Common, Evaluation
+from synfer.diffusion.backbone import load_backbone
 from synfer.faces.sheet import labelled_sheet
 from synfer.images import load_images
 from synfer.metrics.bootstrap import Interval, difference, interval
@@ -34,7 +36,11 @@ _SHEET_FACES = 5  # of either kind in a row
 
 @dataclass(frozen=True)
 class Judged:
-    """Generated faces: rows of rectification, pixels uint8 (N, H, W, 3), intents (N,), and what judge and guide see, float (N, K)."""
+    """Generated faces: rows of rectification, pixels uint8 (N, H, W, 3), intents (N,), and what judge and guide see, float (N, K).
+
+    The guide is the one that steered, for the gap to the judge tells how much was won by fooling it; unsteered faces are shown to the guide
+    of pixels.
+    """
 
     rows: pd.DataFrame
     images: np.ndarray
@@ -44,11 +50,23 @@ class Judged:
 
 
 def score_generation(
-    rectified: pd.DataFrame, synthesis: Path, fer_models: Path, faces: RealFaces, section: Evaluation, common: Common, record: Record
+    rectified: pd.DataFrame,
+    *,
+    synthesis: Path,
+    fer_models: Path,
+    generator: Path,
+    faces: RealFaces,
+    section: Evaluation,
+    common: Common,
+    record: Record,
 ) -> None:
     """Judge the generated faces and measure their realism; write predictions, metrics, tables and figures."""
     judge = load(fer_models / "judge", device=torch_device(common.device))
-    judged = _judge(rectified, synthesis, judge, load(fer_models / "guide", device=torch_device(common.device)), section, common)
+    rows = take_balanced(rectified, section.judged_images)
+    images = load_images(synthesis, rows["sample_id"].tolist(), size=common.image_size)
+    by_guide = _seen_by_guide(images, steered_by(synthesis), fer_models=fer_models, generator=generator, common=common)
+    intent = class_indices(rows["expression"].tolist(), common.expressions)
+    judged = Judged(rows, images, intent, class_probabilities(judge, images, common), by_guide)
     settings = bootstrap_settings(section, common)
     columns = {"sample_id": judged.rows["sample_id"].to_numpy(), "intent": judged.rows["expression"].to_numpy()}
     tables = {"judge": judged.judge, "guide": judged.guide}
@@ -59,13 +77,11 @@ def score_generation(
     _sheet(judged, faces, common.expressions, record)
 
 
-def _judge(
-    rectified: pd.DataFrame, synthesis: Path, judge: Classifier, guide: Classifier, section: Evaluation, common: Common
-) -> Judged:
-    rows = take_balanced(rectified, section.judged_images)
-    images = load_images(synthesis, rows["sample_id"].tolist(), size=common.image_size)
-    intent = class_indices(rows["expression"].tolist(), common.expressions)
-    return Judged(rows, images, intent, *(class_probabilities(model, images, common) for model in (judge, guide)))
+def _seen_by_guide(images: np.ndarray, form: str, *, fer_models: Path, generator: Path, common: Common) -> np.ndarray:
+    device = torch_device(common.device)
+    if form == LATENT:
+        return guide_probabilities(load_backbone(generator / "backbone", device=device), images, common.expressions)
+    return class_probabilities(load(fer_models / "guide", device=device), images, common)
 
 
 def _agreement(judged: Judged, classes: Sequence[str], settings: Bootstrap, record: Record) -> None:

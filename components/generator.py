@@ -19,6 +19,7 @@ from components.device import torch_device
 from components.fer_models import people, read_roles, unjudged
 from components.fine_tuning import STRIPS, History, fine_tune
 from components.generator_role import write_generator_role
+from components.latent_guide import add_latent_guide, record_latent_guide
 from components.looks import enlarged, progress_sheet, shrink
 from components.plots import step_curves
 from components.record import Record
@@ -65,6 +66,9 @@ def _run(section: Section, common: Common, *, development: Path, fer_models: Pat
         trained_on = {"images": len(rows), "identities": compact_identities(seen)}
         card = {"base": source.name, "generator": section.model_dump(mode="json", exclude={"backbone"}), "trained_on": trained_on}
         write_json(target / CARD, card)
+    if section.guide_steps:
+        rows = training_rows(development, fer_models)
+        add_latent_guide(section, common, rows, development=development, folder=target, work=work / "guide")
     write_generator_role(out, sha256=backbone_sha256(target), identities=seen)
     _record(section, common, history, development=development, strips=work / STRIPS, out=out)
 
@@ -100,6 +104,7 @@ def _record(section: Section, common: Common, history: History, *, development: 
     if history:
         _record_training(section, common, history, strips, record)
     _record_reconstructions(section, common, development, record)
+    record_latent_guide(out / "backbone", record)
     record.save()
 
 

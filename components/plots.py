@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from synfer.metrics.bootstrap import Interval
 
@@ -120,6 +120,27 @@ def step_curves(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
             axis.plot(steps, values, color=color, marker="o" if len(points) < 25 else None, markersize=4)
             axis.set(title=title.replace("_", " "), xlabel="step")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    return figure
+
+
+def interval_curves(
+    panels: Mapping[str, Mapping[str, Mapping[float, Interval]]], *, xlabel: str, levels: Mapping[str, Interval], level: str
+) -> Figure:
+    """One panel a title: values with their intervals at positions on a logarithmic axis, one colour a series.
+
+    `levels` is a value to compare with in each panel, a dashed line with its interval as a band; `level` names it.
+    """
+    with _panels(len(panels), width=3.6, height=3.4) as (figure, axes):
+        for axis, (title, series) in zip(axes, panels.items(), strict=True):
+            axis.axhspan(levels[title].low, levels[title].high, color=MUTED, alpha=0.2, linewidth=0)
+            axis.axhline(levels[title].value, color=MUTED, linewidth=1.2, linestyle="--", label=level)
+            for color, (name, points) in zip(PALETTE, series.items(), strict=False):
+                heights, errors = _heights(list(points.values()))
+                axis.errorbar(list(points), heights, yerr=errors, color=color, marker="o", markersize=4, capsize=2, label=name)
+            axis.set(title=title, xlabel=xlabel, xscale="log")
+            axis.set_xticks(list(next(iter(series.values()))), [f"{x:g}" for x in next(iter(series.values()))])
+            axis.xaxis.set_minor_locator(NullLocator())
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(next(iter(panels.values()))) + 1)
     return figure
 
 

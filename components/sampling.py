@@ -92,7 +92,7 @@ class Sampler:
 
         Raises WorkspaceError if the configuration says to train and the stage has not run.
         """
-        trained = config.generator.adapt != "none"
+        trained = config.generator.adapt != "none" or config.generator.guide_steps > 0
         backbone = _made(workspace, "generator/backbone") if trained else workspace.resolve(config.generator.backbone)
         source = config.fer_models.source
         guide = _made(workspace, "fer_models/guide") if source == TRAIN_HERE else workspace.resolve(source) / "guide"
@@ -138,10 +138,11 @@ class Sampler:
         return load(self._guide, device=self.backbone.device)
 
     def _draw(self, section: Synthesis, rows: pd.DataFrame) -> np.ndarray:
-        steered = section.semantic_guidance > 0 and (rows["expression"] != "").all() and set(rows["expression"]) <= set(self.guide.classes)
+        asked = section.semantic_guidance > 0 and (rows["expression"] != "").any()
+        guide = self.guide if asked else None
         starts = range(0, len(rows), section.batch_size)
         parts = [
-            draw_faces(section, self.backbone, self.guide if steered else None, rows.iloc[start : start + section.batch_size])
+            draw_faces(section, self.backbone, guide, rows.iloc[start : start + section.batch_size])
             for start in tqdm(starts, desc="sample", unit_scale=section.batch_size, unit="face", disable=len(starts) == 1)
         ]
         return np.concatenate(parts)

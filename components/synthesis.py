@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from components.device import torch_device
+from components.guidance import check_guidance, semantic_guidance, steerable, write_steering
 from components.layouts import LayoutError, Layouts, choose_layouts, gather_layouts, layout_pool
 from components.plan import plan_faces
 from components.record import Record
@@ -22,7 +23,6 @@ from synfer.classifiers.models import Classifier, load
 from synfer.config import Common
 from synfer.config import Synthesis as Section
 from synfer.diffusion.backbone import Backbone, load_backbone
-from synfer.diffusion.guidance import SemanticGuidance, through_decoder
 from synfer.diffusion.layout import layout_noise
 from synfer.diffusion.sampling import Conditions, decode, first_timestep, sample_latents
 from synfer.faces.sheet import labelled_sheet
@@ -42,8 +42,7 @@ def run(section: Section, common: Common, *, development: Path, generator: Path,
     device = torch_device(common.device)
     backbone = load_backbone(generator / "backbone", device=device).requires_grad_(False)
     guide = load(fer_models / "guide", device=device)
-    if section.semantic_guidance > 0:
-        class_indices(common.expressions, guide.classes)  # raises: what the guide cannot tell would be drawn without it
+    check_guidance(section, backbone, guide, common.expressions)
     plan = plan_faces(section.images, expressions=common.expressions, seed=common.seed)
     plan["layout_from"] = choose_layouts(plan["seed"], layout_pool(development, fer_models)) if section.layout != "none" else ""
     layouts = gather_layouts(development, plan["layout_from"], out / _LAYOUTS) if section.layout != "none" else None
@@ -57,6 +56,7 @@ def run(section: Section, common: Common, *, development: Path, generator: Path,
     hashes = {sample_id: hashlib.sha256(data).hexdigest() for sample_id, data in iter_encoded(out)}
     plan["sha256"] = plan["sample_id"].map(hashes)
     write_manifest(plan, out)
+    write_steering(section, backbone, guide, out)
     _record(section, common, plan, layouts, out)
     (out / _LAYOUTS).unlink(missing_ok=True)
 
@@ -85,12 +85,13 @@ def _draw_shard(
 def draw_faces(
     section: Section, backbone: Backbone, guide: Classifier | None, rows: pd.DataFrame, *, layouts: np.ndarray | None = None
 ) -> np.ndarray:
-    """Faces uint8 (N, H, W, 3) of the planned `rows`; without a guide, or where a row's expression is none of its classes, none is steered.
+    """Faces uint8 (N, H, W, 3) of the planned `rows`; a row whose expression is none of the guide's classes is not steered.
 
+    `guide`, which reads pixels, steers in the published form, the backbone's own in the latent form; without `guide` nothing is steered.
     Where `section.layout` is on, `layouts` are the images uint8 (N, H, W, 3) to start from; raises LayoutError without them.
     """
     faces = np.empty((len(rows), backbone.image_size, backbone.image_size, 3), dtype=np.uint8)
-    steered = rows["expression"].isin(guide.classes if guide is not None and section.semantic_guidance > 0 else ()).to_numpy()
+    steered = rows["expression"].isin(steerable(section, backbone, guide)).to_numpy()
     for chosen, by in ((steered, guide), (~steered, None)):
         if chosen.any():
             faces[chosen] = _draw(section, backbone, by, rows[chosen], layouts=None if layouts is None else layouts[chosen])
@@ -101,8 +102,8 @@ def _draw(section: Section, backbone: Backbone, guide: Classifier | None, rows: 
     conditions = Conditions(rows["caption"].tolist(), stack(rows, "aus"), rows["seed"].tolist())
     semantic, targets = None, torch.empty(0, dtype=torch.long)
     if guide is not None:
-        semantic = guidance(section, backbone, guide)
-        targets = torch.from_numpy(class_indices(rows["expression"].tolist(), guide.classes)).to(backbone.device)
+        semantic, classes = semantic_guidance(section, backbone, guide)
+        targets = torch.from_numpy(class_indices(rows["expression"].tolist(), classes)).to(backbone.device)
     latents = sample_latents(
         backbone,
         conditions,
@@ -133,17 +134,6 @@ def _initial_noise(section: Section, backbone: Backbone, conditions: Conditions,
         first_timestep=first_timestep(backbone, sampler=section.sampler, num_inference_steps=section.num_inference_steps),
         num_inference_steps=section.layout_steps,
         strength=section.layout_strength,
-    )
-
-
-def guidance(section: Section, backbone: Backbone, guide: Classifier) -> SemanticGuidance:
-    """Semantic guidance as configured, with a pixel classifier behind the decoder."""
-    return SemanticGuidance(
-        classify=through_decoder(backbone, guide),
-        strength=section.semantic_guidance,
-        window=section.guidance_window,
-        every=section.guidance_every,
-        confidence=section.guidance_confidence,
     )
 
 

@@ -86,6 +86,7 @@ class Generator(Section):
     min_snr_gamma: float = Field(5.0, gt=0, description="min-SNR weighting (Hang et al. 2023)")
     validate_every: Count = Field(500, description="steps between looks at drawn faces, whom the guide rates; 0 for none")
     validation_images: Positive = Field(70, description="faces drawn at each look, the same ones each time")
+    guide_steps: Count = Field(0, description="steps of a latent guide trained on the corpus; 0 keeps the backbone's own, if it has one")
 
     @field_validator("train_text_encoder")
     @classmethod
@@ -116,8 +117,9 @@ class Synthesis(Section):
     guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the caption")
     au_guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the AUs; equal scales need one forward less")
     semantic_guidance: float = Field(0.05, ge=0, description="lambda: step along the unit gradient in shares of the norm; 0 is off")
-    guidance_confidence: Share = Field(0.8, description="samples whose guide is surer than this are left alone")
-    guidance_every: Positive = Field(2, description="guide at every n-th step")
+    guidance_form: Literal["latent", "published"] = Field("latent", description="latent (the backbone's own guide) or published (pixels)")
+    guidance_confidence: Share = Field(0.8, description="latent form: samples whose guide is surer than this are left alone")
+    guidance_every: Positive = Field(1, description="latent form: guide at every n-th step")
     guidance_window: tuple[Share, Share] = Field((0.2, 0.8), description="share of the denoising during which guidance acts")
     layout: Literal["none", "inversion"] = Field("none", description="inversion: start from a training face, which the manifest names")
     layout_strength: Share = Field(1.0, description="weight of the inverted face in the noise to start from; 0 is fresh noise")

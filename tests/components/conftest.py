@@ -18,6 +18,7 @@ from synfer.captions import vocabulary_corpus
 from synfer.classifiers.models import create, save
 from synfer.config import Config, load_config
 from synfer.diffusion.backbone import save_backbone
+from synfer.diffusion.latent_guide import LatentGuide, LatentNetwork
 from synfer.diffusion.tiny_sd import grammar_tokenizer, tiny_autoencoder, tiny_backbone
 from synfer.faces.face import draw_face
 from synfer.faces.renderer import render
@@ -89,6 +90,8 @@ def world(generated: Path, settings: Config, tmp_path_factory: pytest.TempPathFa
     (place.stage("fer_models") / "roles.json").write_text(json.dumps(roles), encoding="utf-8")
     tokenizer = grammar_tokenizer(vocabulary_corpus())
     backbone = tiny_backbone(tiny_autoencoder(channels=(16, 16, 16)), tokenizer, channels=(16, 32, 32), width=32)
+    network = LatentNetwork(len(DEFAULT_EXPRESSIONS), channels=8, size=16, width=16)
+    backbone.guide = LatentGuide(network.eval(), DEFAULT_EXPRESSIONS, "", {"trained_on": {"images": 0, "identities": []}})
     save_backbone(backbone, place.stage("generator") / "backbone")
     place.stage("synthesis").symlink_to(generated)
     return place

@@ -14,9 +14,12 @@ from components.embedded_corpus import write_corpus
 from components.evaluation import run
 from components.fer_models import run as run_fer_models
 from components.generator_role import ROLE
+from components.guidance import STEERING
 from components.record import read_metrics, read_pictures, read_tables
 from synfer.classifiers.models import load, save
 from synfer.config import Classifiers, Common, Corpus, Evaluation, FerModels
+from synfer.diffusion.latent_guide import GUIDE, LatentNetwork, save_latent_guide
+from synfer.diffusion.tiny_sd import tiny_autoencoder
 from synfer.files import write_json
 from synfer.manifest import read_manifest, write_manifest
 from synfer.metrics.roles import RoleConflict
@@ -42,6 +45,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     write_manifest(frame.assign(label=frame["true_expression"], posterior=list(posterior), action=action, **extra), root / "rectification")
     fer = FerModels(source="train", guide="test_resnet", annotators=("test_efficientnet",), judge="test_byobnet", epochs=2)
     run_fer_models(fer, COMMON, development=root / "development", out=root / "fer_models")
+    write_json(root / "synthesis" / STEERING, {"form": "published"})
     write_json(root / "generator" / ROLE, {"sha256": "0" * 64, "identities": ["person-10000..person-10010"]})
     inputs = {name: root / name for name in ("development", "synthesis", "rectification")}
     section = Classifiers(backbone="test_resnet", epochs=2)
@@ -147,4 +151,14 @@ def test_a_judge_that_knows_the_generators_people_stops_the_evaluation(inputs: d
     person = load(inputs["fer_models"] / "judge").card["trained_on"]["identities"][0].split("..")[0]
     write_json(tmp_path / "generator" / ROLE, {"sha256": "0" * 64, "identities": [person]})
     with pytest.raises(RoleConflict, match=f"the generator share 1 training identities, for example {person}"):
+        run(SECTION, COMMON, **{**inputs, "generator": tmp_path / "generator"}, out=tmp_path)
+
+
+def test_a_judge_that_knows_the_latent_guides_people_stops_the_evaluation(inputs: dict[str, Path], tmp_path: Path) -> None:
+    person = load(inputs["fer_models"] / "judge").card["trained_on"]["identities"][0].split("..")[0]
+    shutil.copytree(inputs["generator"], tmp_path / "generator")
+    network = LatentNetwork(7, channels=8, size=8, width=16)
+    card = {"trained_on": {"images": 1, "identities": [person]}}
+    save_latent_guide(network, tmp_path / "generator" / "backbone" / GUIDE, classes=DEFAULT_EXPRESSIONS, vae=tiny_autoencoder(), card=card)
+    with pytest.raises(RoleConflict, match=f"the latent guide share 1 training identities, for example {person}"):
         run(SECTION, COMMON, **{**inputs, "generator": tmp_path / "generator"}, out=tmp_path)

@@ -11,10 +11,10 @@ from PIL import Image
 from components import fine_tuning, generator
 from components.generator_role import read_generator_role
 from components.record import read_metrics, read_pictures
-from synfer.classifiers.models import create, save
+from synfer.classifiers.models import create, load, save
 from synfer.diffusion.backbone import BackboneError, backbone_sha256, load_backbone, plain_unet
 from synfer.manifest import read_manifest
-from synfer.metrics.roles import RoleConflict
+from synfer.metrics.roles import RoleConflict, expand_identities
 from synfer.vocabulary import DEFAULT_EXPRESSIONS
 
 QUICK = {"steps": 2, "batch_size": 4, "lora_rank": 2, "flips": False, "validate_every": 0}
@@ -148,3 +148,23 @@ def test_a_backbone_without_a_part_names_it(world, settings, tmp_path):
     section = settings.generator.model_copy(update={"backbone": str(tmp_path / "broken")})
     with pytest.raises(BackboneError, match="has no vae/"):
         generator.run(section, settings.common, development=world.root, fer_models=world.root, out=tmp_path)
+
+
+def test_a_latent_guide_is_trained_on_nobody_whom_the_judge_knows(world, run, judged, tmp_path):
+    before = load_backbone(world.stage("generator") / "backbone")
+    target = run(tmp_path, guide_steps=3)
+    after = load_backbone(target)
+    assert after.guide.sha256 != before.guide.sha256
+    assert after.guide.classes == DEFAULT_EXPRESSIONS
+    assert set(after.guide.card["val_accuracy_at"]) == {"50", "250", "500", "750"}
+    known = load(judged / "judge").card["trained_on"]["identities"]
+    people = expand_identities(after.guide.card["trained_on"]["identities"])
+    assert people
+    assert not people & frozenset(known)
+    same = weights(after)
+    assert all(torch.equal(value, same[name]) for name, value in weights(before).items())
+
+
+def test_fine_tuning_keeps_the_guide_of_the_backbone(world, run, tmp_path):
+    before, after = load_backbone(world.stage("generator") / "backbone"), load_backbone(run(tmp_path, adapt="adapter"))
+    assert all(torch.equal(value, after.guide.module.state_dict()[name]) for name, value in before.guide.module.state_dict().items())

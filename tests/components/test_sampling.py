@@ -16,6 +16,7 @@ from synfer.captions import vocabulary_corpus
 from synfer.classifiers.models import create, save
 from synfer.config import Config, ConfigError, Synthesis
 from synfer.diffusion.backbone import BackboneError, save_backbone
+from synfer.diffusion.latent_guide import LatentGuide, LatentNetwork
 from synfer.diffusion.tiny_sd import grammar_tokenizer, tiny_autoencoder, tiny_backbone
 from synfer.images import is_marked_generated
 from synfer.manifest import read_manifest
@@ -30,6 +31,8 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("assets")
     autoencoder, tokenizer = tiny_autoencoder(channels=(16, 16, 16)), grammar_tokenizer(vocabulary_corpus())
     backbone = tiny_backbone(autoencoder, tokenizer, channels=(16, 32, 32), width=32)
+    network = LatentNetwork(len(DEFAULT_EXPRESSIONS), channels=8, size=16, width=16)
+    backbone.guide = LatentGuide(network.eval(), DEFAULT_EXPRESSIONS, "", {"trained_on": {"images": 0, "identities": []}})
     save_backbone(backbone, folder / "generator" / "backbone")
     guide = create("resnet10t", DEFAULT_EXPRESSIONS, image_size=64)
     save(guide, folder / "fer_models" / "guide", {"trained_on": {"images": 0, "identities": []}})
