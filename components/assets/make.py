@@ -15,6 +15,7 @@ from components.assets.autoencoder import train_autoencoder
 from components.assets.card import measure, write_card
 from components.assets.fer import make_fer_models
 from components.assets.generator import encode_faces, train_generator, untrained_generator, watch
+from components.assets.latent_guide import make_latent_guide
 from components.assets.perception import train_perception
 from components.assets.renders import GENERATOR, Range, Renders, renders
 from components.device import torch_device
@@ -54,9 +55,9 @@ def make_tiny_sd(work: Path, assets: Path) -> Path:
     temporary = work / ".tiny-sd.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     save_backbone(backbone.requires_grad_(False), temporary, dtype=torch.float16)
-    write_card(
-        temporary, measure(temporary, assets / "fer"), faces=GENERATOR_FACES, schedules={"autoencoder": AUTOENCODER, "denoiser": DENOISER}
-    )
+    make_latent_guide(temporary, faces, GENERATOR_FACES, work=work, seed=SEED)
+    schedules = {"autoencoder": AUTOENCODER, "perception": PERCEPTION, "denoiser": DENOISER}
+    write_card(temporary, measure(temporary, assets / "fer"), faces=GENERATOR_FACES, schedules=schedules)
     return replace_folder(temporary, assets / "tiny-sd")
 
 
