@@ -121,7 +121,8 @@ def _record_training(section: Section, common: Common, history: History, strips:
     names = ("loss", "learning_rate", "guide_accuracy")
     curves = {name: [(point["step"], point[name]) for point in history if name in point] for name in names}
     caption = "Mean loss between two points, learning rate, and the share of drawn faces on which the guide agrees (not the judge)."
-    record.figure("training", step_curves({k: v for k, v in curves.items() if v}), title="Training of the generator", caption=caption)
+    figure = step_curves({name: points for name, points in curves.items() if points}, shares=("guide_accuracy",))
+    record.figure("training", figure, title="Training of the generator", caption=caption)
 
 
 def _record_reconstructions(section: Section, common: Common, development: Path, record: Record) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -112,13 +112,13 @@ def training_curves(
     return figure
 
 
-def step_curves(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
-    """One panel a curve, (step, value) points by title."""
+def step_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, shares: Collection[str] = ()) -> Figure:
+    """One panel a curve, (step, value) points by title; those in `shares` run from 0 to 1."""
     with _panels(len(curves), width=4.2, height=3.0) as (figure, axes):
         for axis, color, (title, points) in zip(axes, PALETTE, curves.items(), strict=False):
             steps, values = zip(*points, strict=True)
             axis.plot(steps, values, color=color, marker="o" if len(points) < 25 else None, markersize=4)
-            axis.set(title=title.replace("_", " "), xlabel="step")
+            axis.set(title=title.replace("_", " "), xlabel="step", ylim=(0, 1) if title in shares else None)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     return figure
 

@@ -72,6 +72,16 @@ def test_datasets_carry_the_digest_of_dvc_or_of_their_manifest(tracked_workspace
     assert digest not in (found["artifacts/synthesis"], runs["elsewhere"].inputs.dataset_inputs[0].dataset.digest)
 
 
+def test_a_file_is_logged_while_the_run_goes_on_and_nowhere_without_one(tracked_workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "look.txt").write_text("faces")
+    tracking.log_file(tmp_path / "look.txt", "looks")  # no run is open
+    with tracking.stage_run(tracked_workspace, "generator", parameters={}):
+        tracking.log_file(tmp_path / "look.txt", "looks")
+        run = mlflow.active_run()
+        assert run is not None
+        assert [item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id, "looks")] == ["looks/look.txt"]
+
+
 def test_record_of_a_stage_is_logged_with_its_files(tracked_workspace: Workspace, tmp_path: Path) -> None:
     workspace = tracked_workspace
     from PIL import Image
