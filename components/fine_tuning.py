@@ -14,7 +14,7 @@ from torch import Tensor
 
 from components.device import torch_device
 from components.latent_store import LatentStore, store_latents
-from components.looks import look, probe_faces, write_image
+from components.looks import draw_probes, probe_faces, rate, write_image
 from components.tracking import log_file, log_metrics
 from synfer.classifiers.models import load
 from synfer.config import Common
@@ -119,7 +119,8 @@ class _Watch:
             return
         classes = self.common.expressions
         with self.training.averaged(), self.training.accelerator.autocast():
-            found = look(self.backbone, self.guide, self.probes, self.common, batch_size=self.section.batch_size)
+            images = draw_probes(self.backbone, self.probes, batch_size=self.section.batch_size)
+        found = rate(images, self.probes, self.guide, self.common)
         write_image(self.strips / f"{step:06d}.png", found.strip(classes))
         log_file(write_image(self.sheets / f"look-{step:06d}.png", found.sheet(classes)), "looks")
         self._note(step, {"guide_accuracy": found.accuracy})

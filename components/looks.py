@@ -56,10 +56,14 @@ def probe_faces(count: int, common: Common) -> pd.DataFrame:
     return plan_faces(count, expressions=common.expressions, seed=derive_seed("look", common.seed))
 
 
-def look(backbone: Backbone, guide: Classifier, probes: pd.DataFrame, common: Common, *, batch_size: int) -> Look:
-    """Draw the probes, unsteered and with the library's own sampling, and ask the guide."""
-    parts = [_draw(backbone, probes.iloc[start : start + batch_size]) for start in range(0, len(probes), batch_size)]
-    images, expressions = np.concatenate(parts), tuple(probes["expression"])
+def draw_probes(backbone: Backbone, probes: pd.DataFrame, *, batch_size: int) -> np.ndarray:
+    """Faces uint8 (N, H, W, 3) of the probes, unsteered and with the library's own sampling."""
+    return np.concatenate([_draw(backbone, probes.iloc[start : start + batch_size]) for start in range(0, len(probes), batch_size)])
+
+
+def rate(images: np.ndarray, probes: pd.DataFrame, guide: Classifier, common: Common) -> Look:
+    """What the guide sees in the drawn probes."""
+    expressions = tuple(probes["expression"])
     found = class_probabilities(guide, images, common).argmax(axis=1)
     return Look(images, expressions, float((found == class_indices(expressions, common.expressions)).mean()))
 

@@ -108,7 +108,7 @@ def test_a_killed_stage_goes_on_and_leaves_what_a_whole_one_leaves(run, tmp_path
 
 
 def test_looks_are_kept_as_figures_and_rated_by_the_guide(run, tmp_path):
-    run(tmp_path, adapt="adapter", steps=3, validate_every=2, validation_images=14)
+    run(tmp_path, adapt="adapter", steps=3, validate_every=2, validation_images=14, mixed_precision="bf16")
     sheets = sorted(path.stem for path in (tmp_path / "figures").glob("look-*.png"))
     assert sheets == ["look-000000", "look-000002", "look-000003"]  # before, on the way, at the end
     metrics = read_metrics(tmp_path)
