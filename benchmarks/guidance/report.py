@@ -33,6 +33,7 @@ _HEADINGS = {
     "diversity": "diversity",
 }
 _SHORT = {LATENT: "ours", PUBLISHED: "published", UNGUIDED.form: "none"}
+_WITH_INTERVAL = ("judge", "gain", "gap", "precision")
 _REPORTED = ("cost", "judge", "gap", "precision", "kid", "drift", "feature_drift", "diversity")
 
 
@@ -63,9 +64,9 @@ def as_json(found: Figures, picked: Mapping[str, Arm], floor: Interval, seconds:
 def arms_table(found: Figures, seconds: Mapping[Arm, float], *, title: str) -> Table:
     """A row an arm."""
     table = Table(title=title, title_justify="left", box=None)
-    table.add_column("guidance")
+    table.add_column("guidance", no_wrap=True)
     for heading in ("ms a face", *_HEADINGS.values()):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for arm, figures in found.items():
         table.add_row(str(arm), f"{1000 * seconds[arm]:.0f}", *(_cell(name, figures[name]) for name in _HEADINGS))
     return table
@@ -84,9 +85,9 @@ def write_predictions(path: Path, rows: pd.DataFrame, seen: Mapping[Arm, Seen], 
 
 
 def _cell(name: str, found: Interval) -> str:
-    if name in ("cost", "drift", "feature_drift", "kid", "diversity"):
-        return f"{found.value:.3f}" if name != "cost" else f"{found.value:.2f}x"
-    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+    if name == "cost":
+        return f"{found.value:.2f}x"
+    return f"{found.value:.3f} [{found.low:.2f}, {found.high:.2f}]" if name in _WITH_INTERVAL else f"{found.value:.3f}"
 
 
 def _ends(name: str, found: Interval) -> dict[str, float]:

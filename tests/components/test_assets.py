@@ -6,12 +6,15 @@ import numpy as np
 import torch
 
 from components.assets.generator import encode_faces, untrained_generator
+from components.assets.latent_guide import make_latent_guide
 from components.assets.perception import train_perception
 from components.assets.renders import GENERATOR, Range, renders
+from components.latent_guide_role import ROLE, read_latent_guide_role
+from synfer.diffusion.backbone import load_backbone, save_backbone
 from synfer.diffusion.tiny_sd import tiny_autoencoder
 from synfer.diffusion.training import Schedule
 from synfer.pixels import to_tensor
-from synfer.vocabulary import AU_COUNT, flip_aus
+from synfer.vocabulary import AU_COUNT, DEFAULT_EXPRESSIONS, flip_aus
 
 
 def test_every_face_is_there_twice_the_second_time_mirrored_with_its_aus(tmp_path: Path) -> None:
@@ -46,3 +49,16 @@ def test_the_perceptual_network_learns_to_read_latents(tmp_path: Path) -> None:
     logits, _ = network(latents)
     assert (logits.argmax(1) == classes).float().mean() > 0.95
     assert [maps.shape[-1] for maps in network.features(latents)] == [8, 4, 2]
+
+
+def test_the_latent_guide_lies_in_its_backbones_folder_and_names_the_generators_people(tmp_path: Path) -> None:
+    wanted = Range(84, GENERATOR, 0, size=32, independent=0.1)
+    backbone = untrained_generator(tiny_autoencoder(channels=(8, 8, 16), image_size=32), seed=0, tokenizer=tmp_path / "tokenizer")
+    folder = save_backbone(backbone, tmp_path / "tiny-sd")
+    faces = renders(tmp_path / "renders", wanted)
+    schedule = Schedule(steps=2, learning_rate=1e-3, warmup=1, save_every=2)
+    assert make_latent_guide(folder, faces, wanted, work=tmp_path, seed=0, schedule=schedule) == folder / "guide"
+    guide = load_backbone(folder).guide
+    assert guide is not None
+    assert guide.classes == DEFAULT_EXPRESSIONS
+    assert read_latent_guide_role(folder)[ROLE].identities == {f"person-{number}" for number in range(GENERATOR, GENERATOR + 14)}
