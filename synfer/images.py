@@ -99,6 +99,13 @@ def iter_encoded(folder: Path, *, batch_size: int = 256) -> Iterator[tuple[str, 
             yield from zip(batch.column("sample_id").to_pylist(), images.to_pylist(), strict=True)
 
 
+def iter_sample_ids(folder: Path) -> Iterator[str]:
+    """Stream the sample ids of a dataset folder in shard order; no image is read."""
+    for path in shard_paths(folder):
+        for batch in _open_shard(path).iter_batches(columns=["sample_id"]):
+            yield from batch.column("sample_id").to_pylist()
+
+
 def iter_images(folder: Path, sample_ids: Iterable[str] | None = None) -> Iterator[tuple[str, np.ndarray]]:
     """Stream (sample_id, RGB pixels uint8 (H, W, 3)) of the wanted samples (default: all) in shard order; one missing raises ImageError."""
     wanted = None if sample_ids is None else set(sample_ids)

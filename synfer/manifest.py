@@ -32,6 +32,7 @@ REQUIRED: dict[str, pa.DataType] = {
 OPTIONAL: dict[str, pa.DataType] = {
     "true_expression": pa.string(),  # procedural faces only: the exact truth, read by evaluation and benchmarks alone
     "votes": pa.list_(pa.int16()),  # annotators' votes over EXPRESSIONS
+    "aus_sought_by": pa.list_(pa.string()),  # real faces: detectors that have looked for AUs in the image, whether they found any or not
     "layout_from": pa.string(),  # generated faces: corpus image whose layout the denoising started from; "" for fresh noise
     "label": pa.string(),  # rectified label (argmax of `posterior`, or the intent when kept)
     "posterior": pa.list_(pa.float32()),  # pooled probabilities over EXPRESSIONS

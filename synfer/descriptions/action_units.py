@@ -9,6 +9,7 @@ Sources speak three languages; a manifest has one, intensities 0..5 with NaN whe
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
@@ -36,7 +37,11 @@ class ActionUnitError(SynferError):
 
 
 class ActionUnitSource(Protocol):
-    """Gives AU intensities; `needs_images` says whether it looks at the pixels, else `images` may be empty."""
+    """Gives AU intensities; `needs_images` says whether it looks at the pixels, else `images` may be empty.
+
+    An optional `name` tells it from others of its class: with the same class and name, work that was interrupted goes on, and an image at
+    which it has looked is not shown to it again.
+    """
 
     @property
     def needs_images(self) -> bool: ...
@@ -49,6 +54,8 @@ class ActionUnitTable:
     """AUs of a table: a row an image, a column an AU."""
 
     needs_images = False
+    name: str
+    """Digest of what it knows."""
 
     def __init__(self, frame: pd.DataFrame, sample_ids: Iterable[str], *, scale: Scale | None = None, where: str = "table") -> None:
         """Match the rows of `frame` with samples: by `sample_id`, or by a file name whose stem (or whole) is the sample_id.
@@ -68,6 +75,7 @@ class ActionUnitTable:
         intensities = values if self.scale == "intensity" else presence_intensity(values)
         self._aus[:, [AU_INDEX[code] for code in columns.values()]] = intensities
         self._row = _match(keys, list(sample_ids), by_file=keys.name != "sample_id", where=where)
+        self.name = hashlib.sha256(self._aus.tobytes() + repr(self._row).encode()).hexdigest()
 
     @classmethod
     def read(cls, path: Path, sample_ids: Iterable[str], *, scale: Scale | None = None) -> ActionUnitTable:

@@ -28,7 +28,10 @@ class CaptionerError(SynferError):
 
 
 class Captioner(Protocol):
-    """Writes captions; `needs_images` says whether it looks at the pixels, else `images` may be empty."""
+    """Writes captions; `needs_images` says whether it looks at the pixels, else `images` may be empty.
+
+    An optional `name` tells it from others of its class: with the same class and name, work that was interrupted goes on.
+    """
 
     @property
     def needs_images(self) -> bool: ...
@@ -43,6 +46,10 @@ class GrammarCaptioner:
 
     seed: int = 0
     needs_images: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"seed {self.seed}"
 
     def __call__(self, images: Sequence[np.ndarray], rows: pd.DataFrame) -> list[str]:
         return row_captions(rows, seed=self.seed)
@@ -68,6 +75,7 @@ class ModelCaptioner:
     ) -> None:
         """Load a folder or a name on the hub; `prompt` replaces PREFIX or QUESTION. Raises CaptionerError where that fails."""
         self._pipeline = _load_pipeline(model, device)
+        self.name = f"{model}, {prompt!r}, {max_new_tokens} tokens"
         self._chats = getattr(self._pipeline.processor, "chat_template", None) is not None
         self._prompt = prompt if prompt is not None else QUESTION if self._chats else PREFIX
         self._generate = {"do_sample": False, "max_new_tokens": max_new_tokens}

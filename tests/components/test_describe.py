@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,17 +54,29 @@ class Brightness:
 
     needs_images = True
 
-    def __init__(self, *, fails_at: int = -1) -> None:
-        self.seen, self.fails_at = 0, fails_at
-
-    def __repr__(self) -> str:
-        return "Brightness()"
+    def __init__(self, *, fails_at: int = -1, name: str = "") -> None:
+        self.seen, self.fails_at, self.name = 0, fails_at, name
 
     def __call__(self, images: Sequence[np.ndarray], rows: pd.DataFrame) -> list[str]:
         if 0 <= self.fails_at <= self.seen:
             raise KeyboardInterrupt
         self.seen += len(images)
         return [f"a face of brightness {image.mean():.2f}" for image in images]
+
+
+class Redness:
+    """An AU source that looks: AU 6 by the redness of an image, unknown in every third."""
+
+    needs_images = True
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __call__(self, images: Sequence[np.ndarray], rows: pd.DataFrame) -> np.ndarray:
+        self.seen += rows["sample_id"].tolist()
+        found = np.tile(UNKNOWN, (len(images), 1))
+        found[:, AU_INDEX["6"]] = [np.nan if name[-1] in "147" else image[..., 0].mean() / 51 for name, image in zip(rows.index, images)]
+        return found
 
 
 def test_a_table_and_the_grammar_fill_what_lacks(dataset: Path, table: Path) -> None:
@@ -97,12 +111,70 @@ def test_an_interrupted_call_goes_on_and_leaves_what_a_whole_one_does(
         describe(dataset, captions=Brightness(fails_at=100))
     assert (dataset / "manifest.parquet").read_bytes() == before
     describe(dataset, captions=(resumed := Brightness()), out=None)
-    assert resumed.seen == 140 - 80, "two parts of forty were finished"
+    assert resumed.seen == 140 - 80, "two parts of forty were finished, by a captioner of this class"
     again = tmp_path / "again"
     shutil.copytree(dataset, again)
     describe(again, captions=(whole := Brightness()), overwrite=True)
     assert whole.seen == 140
     assert (again / "manifest.parquet").read_bytes() == (dataset / "manifest.parquet").read_bytes()
+
+
+def test_parts_of_a_captioner_with_another_name_are_not_taken(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PART", 40)
+    with pytest.raises(KeyboardInterrupt):
+        describe(dataset, captions=Brightness(fails_at=100, name="by day"))
+    describe(dataset, captions=(other := Brightness(name="by night")))
+    assert other.seen == 140
+
+
+def test_a_kill_while_a_copy_is_made_costs_no_caption(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    for step in ("_link_or_copy", "write_manifest", "replace_folder"):
+        with monkeypatch.context() as killed:
+            killed.setattr(module, step, kill)
+            with pytest.raises(KeyboardInterrupt):
+                describe(dataset, captions=Brightness(), out=tmp_path / "described")
+        assert not (tmp_path / "described").exists()
+    describe(dataset, captions=(resumed := Brightness()), out=tmp_path / "described")
+    assert resumed.seen == 0
+    assert read_manifest(tmp_path / "described")["caption"].str.startswith("a face of brightness").all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["described", "photographs"]
+
+
+def test_each_gets_only_what_lacks_its_own(dataset: Path, table: Path) -> None:
+    frame = read_manifest(dataset)
+    write_manifest(frame.assign(caption=["by hand"] * 100 + [""] * 40), dataset)
+    describe(dataset, captions=(captioner := Brightness()), aus=(source := Redness()))
+    assert captioner.seen == 40
+    assert sorted(source.seen) == sorted(frame["sample_id"])
+    describe(dataset, captions=(captioner := Brightness()), aus=str(table))
+    assert captioner.seen == 0
+
+
+def test_an_image_is_shown_to_an_au_source_once_whatever_it_found(dataset: Path) -> None:
+    describe(dataset, aus=Redness())
+    frame = read_manifest(dataset)
+    known = ~np.isnan(stack(frame, "aus")[:, AU_INDEX["6"]])
+    assert 0 < known.sum() < 140
+    assert [list(names) for names in frame["aus_sought_by"]] == [[f"{Redness.__module__}.Redness"]] * 140
+    frame.at[7, "aus_sought_by"] = []  # a row that has come since
+    write_manifest(frame, dataset)
+    describe(dataset, aus=(again := Redness()))
+    assert again.seen == [frame["sample_id"].iloc[7]]
+    describe(dataset, aus=(asked := Redness()), overwrite=True)
+    assert len(asked.seen) == 140
+
+
+def test_the_grammar_names_the_aus_that_stay(dataset: Path, table: Path) -> None:
+    """Without `overwrite` an AU by hand stays, and the caption must not name the table's instead."""
+    frame = read_manifest(dataset)
+    relaxed = UNKNOWN.copy()
+    relaxed[AU_INDEX["12"]] = 0.0
+    write_manifest(frame.assign(aus=[relaxed] * 140), dataset)
+    describe(dataset, captions="grammar", aus=str(table))
+    assert not read_manifest(dataset)["caption"].str.contains("pulled up lip corners").any()
 
 
 def test_what_is_there_stays_unless_overwritten(dataset: Path, table: Path) -> None:
@@ -140,8 +212,28 @@ def test_what_cannot_be_done_is_told_and_leaves_nothing(dataset: Path, tmp_path:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_sample_without_an_image_is_named(dataset: Path) -> None:
+def test_a_sample_without_an_image_is_named_before_anything_is_written(dataset: Path) -> None:
     frame = read_manifest(dataset)
     write_manifest(pd.concat([frame, frame.head(1).assign(sample_id="lost")]), dataset)
+    before = sorted(dataset.parent.rglob("*"))
     with pytest.raises(ImageError, match="no image for sample lost"):
-        describe(dataset, captions=Brightness())
+        describe(dataset, captions=(captioner := Brightness()))
+    assert captioner.seen == 0
+    assert sorted(dataset.parent.rglob("*")) == before
+    describe(dataset, captions="grammar")  # which does not look
+
+
+@pytest.mark.parametrize("wrong", [{}, {"captions": "grammar"}, {"aus": "no.csv"}], ids=lambda wrong: " ".join(wrong))
+def test_what_is_wrong_with_files_is_told_before_the_seconds_that_torch_takes(dataset: Path, wrong: dict[str, str]) -> None:
+    where = dataset if "aus" in wrong else dataset / "nowhere"
+    code = f"""
+import sys
+from pathlib import Path
+from components.describe import describe
+from synfer.errors import SynferError
+try:
+    describe(Path({str(where)!r}), **{wrong})
+except SynferError:
+    print("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
