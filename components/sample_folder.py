@@ -23,7 +23,7 @@ class SampleFolderError(SynferError):
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raise SampleFolderError unless `folder` is missing, empty, or holds an earlier sample and nothing else."""
+    """Raise SampleFolderError unless `folder` is missing, empty, or holds an earlier sample and nothing else, and nobody works in it."""
     if folder.exists() and not folder.is_dir():
         raise SampleFolderError(f"{folder} is a file; give a folder")
     found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
@@ -31,6 +31,8 @@ def check_replaceable(folder: Path) -> None:
     strange = [name for name in found if name not in ours]
     if strange:
         raise SampleFolderError(f"{folder} holds {strange[0]}, which is no earlier sample and would be lost; choose another folder")
+    if folder.resolve() == Path.cwd():  # a sample comes by a rename, after which a shell would stand in a folder that is gone
+        raise SampleFolderError(f"{folder} is the folder that you are in and cannot be replaced; name one inside it: {folder / 'faces'}")
 
 
 def write_samples(folder: Path, rows: pd.DataFrame, images: Sequence[bytes], sheet: Image.Image) -> Path:

@@ -127,6 +127,18 @@ def test_a_folder_with_other_files_is_never_replaced(sampler: Sampler, tmp_path:
         check_replaceable(tmp_path / "album")
 
 
+def test_the_folder_that_one_is_in_is_not_replaced(sampler: Sampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path("."), tmp_path):
+        with pytest.raises(SampleFolderError, match="is the folder that you are in"):
+            sampler(n=1).save(folder)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(SampleFolderError, match="name one inside it: faces"):
+        check_replaceable(Path("."))
+    (tmp_path / "faces").mkdir()
+    check_replaceable(Path("faces"))
+
+
 def configured(assets: Path, *, adapt: str, source: str) -> Config:
     return Config.model_validate({
         "generator": {"backbone": str(assets / "generator" / "backbone"), "adapt": adapt}, "fer_models": {"source": source},
