@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from components.assets.renders import Renders
+from components.device import torch_device
 from synfer.classifiers.models import Network
 from synfer.diffusion.autoencoder import batch_rows, face_weight, reconstruct, reconstruction_loss, standardise_latents
 from synfer.diffusion.tiny_sd import tiny_autoencoder
@@ -52,9 +53,9 @@ def _stages(network: Network) -> list[nn.Module]:
 def train_autoencoder(faces: Renders, network: Network, *, schedule: Schedule, checkpoint: Path, seed: int, sheets: Path) -> AutoencoderKL:
     """Train to the end of the schedule (resuming from `checkpoint`) and return the averaged model with unit latents."""
     torch.manual_seed(seed)
-    vae = tiny_autoencoder(image_size=faces.images.shape[1]).to(memory_format=torch.channels_last)
-    training = Training([vae], schedule, checkpoint=checkpoint)  # moves the model to the GPU where there is one
-    device = training.accelerator.device
+    device = torch_device("auto")
+    vae = tiny_autoencoder(image_size=faces.images.shape[1]).to(device, memory_format=torch.channels_last)
+    training = Training([vae], schedule, checkpoint=checkpoint)
     features, weight = perceptual(network.to(device)), face_weight(faces.images.shape[1]).to(device)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:

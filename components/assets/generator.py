@@ -97,7 +97,7 @@ def train_generator(
     backbone.unet.requires_grad_(True).train()
     backbone.text_encoder.requires_grad_(True).train()
     training = Training([backbone.unet, backbone.text_encoder], schedule, checkpoint=checkpoint)
-    device = training.accelerator.device  # the GPU where there is one
+    device = backbone.device
     weight = face_weight(data.latents.shape[-1], emphasis=1.5).to(device)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:

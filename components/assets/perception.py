@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from components.device import torch_device
 from synfer.diffusion.autoencoder import batch_rows
 from synfer.diffusion.training import Schedule, Training
 from synfer.seeding import derive_seed
@@ -66,13 +67,14 @@ def train_perception(latents: Tensor, classes: Tensor, aus: Tensor, *, schedule:
     The network comes back on the device that trained it.
     """
     torch.manual_seed(seed)
-    network = LatentPerception(latents.shape[1], int(classes.max()) + 1)
+    device = torch_device("auto")
+    network = LatentPerception(latents.shape[1], int(classes.max()) + 1).to(device)
     training = Training([network], schedule, checkpoint=checkpoint)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         rows = batch_rows(len(latents), batch_size=_BATCH, step=step, seed=seed)
         generator = torch.Generator().manual_seed(derive_seed("perception", seed, step))
-        clean, device = latents[rows].float(), training.accelerator.device
+        clean = latents[rows].float()
         amount = _NOISE * torch.rand(len(rows), 1, 1, 1, generator=generator)
         logits, intensities = network((clean + amount * torch.randn(clean.shape, generator=generator)).to(device))
         expression = F.cross_entropy(logits, classes[rows].to(device), ignore_index=-1, label_smoothing=0.05)
