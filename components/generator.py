@@ -55,13 +55,13 @@ def run(section: Section, common: Common, *, development: Path, fer_models: Path
 def _run(section: Section, common: Common, *, development: Path, fer_models: Path, work: Path, out: Path) -> None:
     source, target = Path(section.backbone), out / "backbone"
     seen, history = _people_on_card(source), History()
+    _check_judges(fer_models, seen)
     if section.adapt == "none":
         load_backbone(source)  # a missing part is told here, not an hour later
         copy_backbone(source, target)
     else:
         rows = training_rows(development, fer_models)
-        seen |= frozenset(people(rows))
-        _check_judges(fer_models, seen)
+        seen |= frozenset(people(rows))  # nobody whom a judge knows, see training_rows
         history = fine_tune(section, common, rows, development=development, fer_models=fer_models, work=work, out=out)
         trained_on = {"images": len(rows), "identities": compact_identities(seen)}
         card = {"base": source.name, "generator": section.model_dump(mode="json", exclude={"backbone"}), "trained_on": trained_on}

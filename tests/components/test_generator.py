@@ -131,7 +131,8 @@ def test_it_learns_from_nobody_whom_a_judge_knows(world, run, judged, tmp_path):
     assert card["generator"]["adapt"] == "adapter"
 
 
-def test_a_backbone_that_knows_the_judges_people_is_refused_before_any_work(world, run, judged, tmp_path):
+@pytest.mark.parametrize("adapt", ["none", "lora"])
+def test_a_backbone_that_knows_the_judges_people_is_refused_before_any_work(world, run, judged, tmp_path, adapt):
     source = tmp_path / "known"
     (source).mkdir()
     for part in (world.stage("generator") / "backbone").iterdir():
@@ -139,7 +140,7 @@ def test_a_backbone_that_knows_the_judges_people_is_refused_before_any_work(worl
     identities = json.loads((judged / "judge" / "card.json").read_text())["trained_on"]["identities"]
     (source / "card.json").write_text(json.dumps({"trained_on": {"images": 1, "identities": identities}}))
     with pytest.raises(RoleConflict, match=r"the judge .* and the generator share 1 training identities"):
-        run(tmp_path / "out", adapt="lora", backbone=str(source))
+        run(tmp_path / "out", adapt=adapt, backbone=str(source))
     assert not list((tmp_path / "out").iterdir())
 
 

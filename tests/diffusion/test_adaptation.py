@@ -64,8 +64,11 @@ def test_only_what_is_named_trains(backbone, tmp_path, adapt, text):
 
 @pytest.mark.parametrize("adapt", ["adapter", "lora"])
 def test_a_killed_training_resumes_to_the_same_bits(backbone, tmp_path, adapt):
+    steps = []
+
     def train(folder, last=None):
         def kill(step, _):
+            steps.append(step)
             if step == last:
                 raise Killed
 
@@ -81,7 +84,10 @@ def test_a_killed_training_resumes_to_the_same_bits(backbone, tmp_path, adapt):
     whole = train("whole")
     with pytest.raises(Killed):
         train("killed", last=5)  # one step after the last checkpoint
-    torch.testing.assert_close(train("killed").unet.state_dict(), whole.unet.state_dict(), rtol=0, atol=0)
+    steps.clear()
+    resumed = train("killed")
+    assert steps == list(range(5, SCHEDULE.steps + 1))  # from the checkpoint on: starting anew would end alike
+    torch.testing.assert_close(resumed.unet.state_dict(), whole.unet.state_dict(), rtol=0, atol=0)
     saved = load_file(tmp_path / "whole" / "model.safetensors")
     assert all("lora_" in name or "_ip." in name or "encoder_hid_proj" in name for name in saved)
 
