@@ -1,4 +1,4 @@
-"""A timm backbone as a FER classifier or an AU regressor, saved as `model.safetensors` with a `card.json` that rebuilds it.
+"""A timm backbone, or a plain CNN, as FER classifier or AU regressor, saved as `model.safetensors` and a `card.json` that rebuilds it.
 
 Backbones are made for 224 pixels and shrink an image 32 times: of 64 pixels 2x2 cells would be left, too few to tell a brow from a mouth.
 So the stages that leave less than `MIN_CELLS` cells a side are cut off, which also makes the model smaller and faster.
@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from synfer.classifiers.plain import PLAIN, REDUCTION, WIDTHS, PlainCNN
 from synfer.errors import SynferError
 from synfer.files import sha256, whole_file, write_json
 from synfer.vocabulary import unknown
@@ -36,27 +37,33 @@ class ClassifierError(SynferError):
 class Network(nn.Module):
     """Images (N, 3, H, W) in [-1, 1] -> outputs (N, K); resizing and the backbone's own normalisation happen inside.
 
-    `classes` names the K outputs: expressions, or the AUs of a regressor.
+    `classes` names the K outputs: expressions, or the AUs of a regressor. `cells` is the side of the grid that the last feature map is
+    averaged into: 1 for all of it, more where it matters in which part of the face something is. A grid is not layer-normalised: its many
+    features share a large mean, on which a fresh head overshoots at every step.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, architecture: str, outputs: int, *, classes: tuple[str, ...], image_size: int, pretrained: bool) -> None:
+    def __init__(
+        self, architecture: str, outputs: int, *, classes: tuple[str, ...], image_size: int, cells: int = 1, pretrained: bool = False
+    ) -> None:
         super().__init__()
-        self.architecture, self.outputs, self.classes, self.image_size = architecture, outputs, classes, image_size
-        self.backbone, width = _backbone(architecture, image_size, pretrained)
-        self.norm, self.head = nn.LayerNorm(width), nn.Sequential(nn.Dropout(0.1), nn.Linear(width, outputs))
+        self.architecture, self.outputs, self.classes, self.image_size, self.cells = architecture, outputs, classes, image_size, cells
+        self.backbone, channels = _backbone(architecture, image_size, pretrained)
+        width = channels * cells**2
+        self.norm = nn.LayerNorm(width) if cells == 1 else nn.Identity()
+        self.head = nn.Sequential(nn.Dropout(0.1), nn.Linear(width, outputs))
         settings = timm.get_pretrained_cfg(architecture) or timm.models.PretrainedCfg()
         self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(settings.std).view(1, 3, 1, 1), persistent=False)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Penultimate features (N, width): pooled and layer-normalised, so of unit scale whatever the backbone."""
+        """Penultimate features (N, width): pooled and, without a grid, layer-normalised, so of unit scale whatever the backbone."""
         if images.shape[-1] != self.image_size:
             images = F.interpolate(images, size=(self.image_size, self.image_size), mode="bilinear", antialias=True, align_corners=False)
         (maps,) = self.backbone((images * 0.5 + 0.5 - self.mean) / self.std)  # [(N, C, h, w)]
-        return self.norm(maps.mean(dim=(2, 3)))
+        return self.norm(F.adaptive_avg_pool2d(maps, self.cells).flatten(1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(images))
@@ -76,7 +83,9 @@ class Classifier:
         return self.module(images)
 
 
-def create(architecture: str, classes: Sequence[str] | int, *, image_size: int, seed: int = 0, pretrained: bool = False) -> Network:
+def create(
+    architecture: str, classes: Sequence[str] | int, *, image_size: int, cells: int = 1, seed: int = 0, pretrained: bool = False
+) -> Network:
     """A network with fresh weights drawn from `seed`; `classes` are the names of the outputs, or only their number.
 
     `pretrained` fetches the backbone's published weights. Raises ClassifierError on an unknown architecture.
@@ -84,7 +93,7 @@ def create(architecture: str, classes: Sequence[str] | int, *, image_size: int, 
     outputs, names = (classes, ()) if isinstance(classes, int) else (len(classes), tuple(classes))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(architecture, outputs, classes=names, image_size=image_size, pretrained=pretrained)
+        return Network(architecture, outputs, classes=names, image_size=image_size, cells=cells, pretrained=pretrained)
 
 
 def save(model: Network, folder: Path, card: dict[str, Any]) -> str:
@@ -93,7 +102,7 @@ def save(model: Network, folder: Path, card: dict[str, Any]) -> str:
         state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
         safetensors.torch.save_file(state, temporary)
     digest = sha256(folder / WEIGHTS)
-    made = {"architecture": model.architecture, "classes": list(model.classes), "outputs": model.outputs, "image_size": model.image_size}
+    made = {name: getattr(model, name) for name in ("architecture", "classes", "outputs", "image_size", "cells")}
     count = sum(parameter.numel() for parameter in model.parameters())
     write_json(folder / CARD, {**card, **made, "parameters": count, "sha256": digest})
     return digest
@@ -108,7 +117,7 @@ def load(folder: Path, *, device: str | torch.device = "cpu") -> Classifier:
     digest = sha256(folder / WEIGHTS)
     if digest != card["sha256"]:
         raise ClassifierError(f"{folder / WEIGHTS} has sha256 {digest[:12]}, its card says {card['sha256'][:12]}")
-    model = create(card["architecture"], card["classes"] or card["outputs"], image_size=card["image_size"])
+    model = create(card["architecture"], card["classes"] or card["outputs"], image_size=card["image_size"], cells=card.get("cells", 1))
     model.load_state_dict({name: value.float() for name, value in safetensors.torch.load_file(folder / WEIGHTS).items()})
     to_device(model.eval().requires_grad_(False), device)
     return Classifier(model, tuple(card["classes"]), digest, card)
@@ -125,6 +134,10 @@ def to_device(model: Network, device: str | torch.device) -> Network:
 
 def _backbone(architecture: str, image_size: int, pretrained: bool) -> tuple[nn.Module, int]:
     """The stages of a timm model down to `MIN_CELLS` cells a side, and the width of the last one."""
+    if architecture == PLAIN:
+        if image_size // REDUCTION < MIN_CELLS:
+            raise ClassifierError(f"{PLAIN} needs images of at least {REDUCTION * MIN_CELLS} pixels, not {image_size}")
+        return PlainCNN(), WIDTHS[-1]
     if not timm.is_model(architecture):
         raise ClassifierError(unknown("architecture", architecture, _nearest(architecture)))
     reductions = _feature_info(timm.create_model(architecture, features_only=True)).reduction()

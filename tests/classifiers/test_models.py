@@ -11,7 +11,7 @@ from synfer.classifiers.models import MIN_CELLS, ClassifierError, create, load, 
 from synfer.classifiers.predict import features, predict, predict_aus
 from synfer.vocabulary import DEFAULT_EXPRESSIONS
 
-ARCHITECTURES = ["resnet10t", "mobilenetv3_small_100", "convnext_atto", "efficientnet_lite0"]
+ARCHITECTURES = ["resnet10t", "mobilenetv3_small_100", "convnext_atto", "efficientnet_lite0", "plain_cnn"]
 
 
 def batch(rows: int = 2, size: int = 64) -> torch.Tensor:
@@ -39,14 +39,24 @@ def test_another_size_is_resized_and_its_gradient_comes_back() -> None:
     assert float(images.grad.abs().sum()) > 0
 
 
-def test_saved_and_loaded_is_the_same_model(tmp_path: Path) -> None:
-    model = create("resnet10t", DEFAULT_EXPRESSIONS, image_size=32, seed=5).eval()
+@pytest.mark.parametrize("cells", [1, 2])
+def test_saved_and_loaded_is_the_same_model(tmp_path: Path, cells: int) -> None:
+    model = create("resnet10t", DEFAULT_EXPRESSIONS, image_size=32, cells=cells, seed=5).eval()
     digest = save(model, tmp_path, {"note": "kept"})
     loaded = load(tmp_path)
     assert torch.allclose(loaded(batch(size=32)), model(batch(size=32)), atol=1e-6)
     assert (loaded.sha256, loaded.classes, loaded.card["note"]) == (digest, DEFAULT_EXPRESSIONS, "kept")
     assert loaded.card["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert not any(parameter.requires_grad for parameter in loaded.module.parameters())
+
+
+def test_a_grid_of_cells_keeps_places_apart() -> None:
+    whole, grid = (create("resnet10t", 7, image_size=64, cells=cells).eval() for cells in (1, 2))
+    left = torch.zeros(1, 3, 64, 64)
+    left[..., :24] = batch(rows=1)[..., :24]
+    (maps,) = grid.backbone((left * 0.5 + 0.5 - grid.mean) / grid.std)
+    assert torch.allclose(grid.norm(maps.unflatten(3, (2, -1)).unflatten(2, (2, -1)).mean(dim=(3, 5)).flatten(1)), grid.features(left))
+    assert torch.allclose(whole.norm(maps.mean(dim=(2, 3))), whole.features(left), atol=1e-6)
 
 
 def test_the_seed_alone_decides_the_weights() -> None:
@@ -85,6 +95,8 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
         create("resnet10", 7, image_size=64)
     with pytest.raises(ClassifierError, match="needs images of at least 8 pixels, not 4"):
         create("resnet10t", 7, image_size=4)
+    with pytest.raises(ClassifierError, match="plain_cnn needs images of at least 64 pixels, not 48"):
+        create("plain_cnn", 7, image_size=48)
     with pytest.raises(ClassifierError, match=r"card\.json does not exist"):
         load(tmp_path)
     save(create("resnet10t", 7, image_size=32), tmp_path, {})
