@@ -101,6 +101,8 @@ def test_a_mirrored_copy_is_as_near_as_the_copy_itself(generator: Path) -> None:
 
 
 def test_the_program_ends_with_shares_and_leaves_sheets_and_distances(generator: Path, fer_models: Path, in_workspace: Workspace) -> None:
+    settings = in_workspace.params.read_text(encoding="utf-8")
+    in_workspace.params.write_text(settings.replace("guidance_form: latent", "guidance_form: published"))  # the backbone has no guide
     arguments = ["--backbone", str(generator), "--fer-models", str(fer_models), "--images", "10", "--reference", "20", "--out", "out"]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
