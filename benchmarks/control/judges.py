@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ def independent_judges(fer_models: Path, backbone: Path, *, people: Iterable[int
 
 
 def generator_role(backbone: Path) -> Role:
-    """Hash of a backbone folder and the people on its card; a backbone without a card has seen nobody that we know."""
-    card = backbone / CARD
-    trained_on = json.loads(card.read_text(encoding="utf-8")).get("trained_on", {}) if card.is_file() else {}
-    return Role(backbone_sha256(backbone), expand_identities(trained_on.get("identities", ())))
+    """Hash of a backbone folder and the people on its cards, its latent guide's too; without a card it has seen nobody that we know."""
+    cards = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(backbone.rglob(CARD))]
+    seen = chain.from_iterable(card.get("trained_on", {}).get("identities", ()) for card in cards)
+    return Role(backbone_sha256(backbone), expand_identities(seen))

@@ -99,13 +99,13 @@ def columns(outputs: Sequence[str], code: str) -> list[int]:
 
 
 def generated(backbone: Backbone, section: Synthesis) -> Draw:
-    """Faces of the generator under the configured sampler and guidance scales, without semantic guidance; the caption names the person."""
-    unguided = section.model_copy(update={"semantic_guidance": 0.0})
+    """Faces of the generator under the configured sampler and scales, unsteered; the caption names the person and no expression."""
+    unguided = section.model_copy(update={"semantic_guidance": 0.0, "layout": "none"})
 
     def draw(asks: Sequence[Ask]) -> np.ndarray:
         people = [draw_identity(ask.identity).attributes for ask in asks]
         captions = [caption("", attributes=attributes) for attributes in people]
-        rows = {"caption": captions, "aus": [ask.aus for ask in asks], "seed": [ask.seed for ask in asks]}
+        rows = {"expression": "", "caption": captions, "aus": [ask.aus for ask in asks], "seed": [ask.seed for ask in asks]}
         return draw_faces(unguided, backbone, None, pd.DataFrame(rows))
 
     return draw

@@ -12,12 +12,17 @@ BRIGHTNESS = 0.2
 CONTRAST = 0.2
 
 
-def jitter(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Images (N, 3, H, W) in [-1, 1], each turned, zoomed, shifted, lit and contrasted at random; the result keeps the range."""
+def jitter(images: torch.Tensor, generator: torch.Generator, *, strength: float = 1.0) -> torch.Tensor:
+    """Images (N, 3, H, W) in [-1, 1], each turned, zoomed, shifted, lit and contrasted at random; the result keeps the range.
+
+    `strength` scales all ranges; at 0 the images come back as they are. Resampling between pixels softens what is a pixel wide.
+    """
+    if strength == 0:
+        return images
     count = len(images)
 
     def draw(*shape: int) -> torch.Tensor:
-        return torch.rand(count, *shape, generator=generator) * 2 - 1
+        return (torch.rand(count, *shape, generator=generator) * 2 - 1) * strength
 
     angle, zoom, shift = draw() * ROTATION, 1 + draw() * ZOOM, draw(2, 1) * 2 * SHIFT  # affine_grid's side is 2 long
     cosine, sine = angle.cos() / zoom, angle.sin() / zoom

@@ -94,11 +94,11 @@ class _Training:
 
     def __init__(
         self, model: Network, train: Examples, *, epochs: int, batch_size: int, learning_rate: float, weight_decay: float, seed: int,
-        device: torch.device,
+        device: torch.device, augmentation: float,
     ) -> None:  # fmt: skip
         steps = epochs * -(-len(train) // batch_size)
         self.model = to_device(model, device)
-        self.train, self.batch_size, self.device = train, batch_size, device
+        self.train, self.batch_size, self.device, self.augmentation = train, batch_size, device, augmentation
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / max(2.0, AVERAGED_SHARE * steps)), use_buffers=True)
         self.optimizer = torch.optim.AdamW(_groups(model, weight_decay), lr=learning_rate)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, learning_rate, total_steps=steps, pct_start=0.2)
@@ -121,7 +121,8 @@ class _Training:
         batch = self.train.take(rows)
         parts = to_tensor(batch.images), torch.from_numpy(batch.targets), torch.from_numpy(batch.weights)
         images, targets, weights = (part.to(self.device) for part in parts)
-        images, targets = mirror(jitter(images, self.generator), targets, objective.mirror(targets), self.generator)
+        images = jitter(images, self.generator, strength=self.augmentation)
+        images, targets = mirror(images, targets, objective.mirror(targets), self.generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             outputs = self.model(images)
         loss = (objective.loss(outputs.float(), targets, label_smoothing) * weights).sum() / weights.sum().clamp(min=1e-6)
@@ -144,6 +145,7 @@ def fit(
     learning_rate: float = 2e-3,
     weight_decay: float = 0.05,
     label_smoothing: float = 0.0,
+    augmentation: float = 1.0,
     seed: int = 0,
     device: str | torch.device = "cpu",
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
@@ -151,6 +153,7 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train `model` in place and leave it with the averaged weights of the epoch that scored best on val; returns one dict an epoch.
 
+    `augmentation` is the strength of the jitter; mirroring always happens.
     The same seed gives the same weights on the same machine. Raises ExamplesError if the targets do not fit the model's outputs.
     """
     _check(model, train, val)
@@ -159,7 +162,7 @@ def fit(
     best, weights = -float("inf"), model.state_dict()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), tqdm(total=epochs, desc=model.architecture) as bar:
         torch.manual_seed(seed)  # of dropout; everything else draws from the training's own generator
-        rates = {"learning_rate": learning_rate, "weight_decay": weight_decay}
+        rates = {"learning_rate": learning_rate, "weight_decay": weight_decay, "augmentation": augmentation}
         training = _Training(model, train, epochs=epochs, batch_size=batch_size, seed=seed, device=device, **rates)
         for epoch in range(epochs):
             loss = training.epoch(objective, label_smoothing)

@@ -118,14 +118,14 @@ def draw_compound_aus(compound: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_independent_aus(rng: np.random.Generator) -> np.ndarray:
-    """1 to 6 random supported AUs of uniform intensity 0.5..5, float32 (AU_COUNT,); three in ten of the sided ones act on one side only."""
+    """1 to 6 random supported AUs of uniform intensity 0.5..5, float32 (AU_COUNT,); half of the sided ones act on one side only."""
     vector = np.zeros(AU_COUNT, dtype=np.float32)
     wanted = int(rng.integers(1, 7))
     for code in rng.permutation(BILATERAL_AUS):
         if np.count_nonzero(vector) == wanted:
             break
         if _may_join(vector, code):
-            one_sided = code in SIDED_AUS and rng.random() < 0.3
+            one_sided = code in SIDED_AUS and rng.random() < 0.5
             entry = f"{rng.choice(('L', 'R'))}{code}" if one_sided else code
             vector[AU_INDEX[entry]] = rng.uniform(0.5, MAX_INTENSITY)
     return vector

@@ -23,6 +23,13 @@ def test_jitter_is_seeded_and_keeps_the_range() -> None:
     assert float(first.abs().max()) <= 1
 
 
+def test_without_strength_nothing_moves() -> None:
+    batch = images()
+    assert torch.equal(jitter(batch, seeded(), strength=0.0), batch)
+    gentle, strong = ((jitter(batch, seeded(), strength=strength) - batch).abs().mean() for strength in (0.2, 1.0))
+    assert gentle < strong
+
+
 def test_jitter_moves_a_spot_only_a_little() -> None:
     spot = torch.full((200, 3, 33, 33), -1.0)
     spot[:, :, 16, 16] = 1.0
