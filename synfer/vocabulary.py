@@ -22,6 +22,18 @@ EXPRESSIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust",
 DEFAULT_EXPRESSIONS = EXPRESSIONS[:7]
 """The seven that AffectNet-7, RAF-DB and FER2013 share."""
 
+ALIASES: dict[str, tuple[str, ...]] = {
+    "neutral": ("neutrality", "ne", "neu"),
+    "happiness": ("happy", "joy", "joyful", "ha", "hap"),
+    "sadness": ("sad", "sa"),
+    "surprise": ("surprised", "su", "sur"),
+    "fear": ("fearful", "afraid", "scared", "fe", "fea", "af"),
+    "disgust": ("disgusted", "di", "dis"),
+    "anger": ("angry", "an", "ang"),
+    "contempt": ("contemptuous", "co", "con"),
+}
+"""Other names that data sets give the expressions; the short ones are those of JAFFE, KDEF and CREMA-D."""
+
 MAX_INTENSITY = 5.0
 
 AU_NAMES: dict[str, str] = {
@@ -62,6 +74,18 @@ def check_expression(name: str) -> str:
     if name not in EXPRESSIONS:
         raise VocabularyError(unknown("expression", name, EXPRESSIONS))
     return name
+
+
+def as_expression(name: str) -> str:
+    """The expression that a data set means by `name` ("Happy", "3_sad", "AN"), else VocabularyError with the known names.
+
+    A bare number is unknown: AffectNet, RAF-DB and FER2013 each count the expressions in another order.
+    """
+    plain = re.sub(r"^\d+[\s_.-]+", "", name.strip().lower())
+    for expression, aliases in ALIASES.items():
+        if plain == expression or plain in aliases:
+            return expression
+    raise VocabularyError(unknown("expression", name, EXPRESSIONS))
 
 
 def check_au(code: str) -> str:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synfer.vocabulary import (
+    ALIASES,
     AU_CODES,
     AU_COUNT,
     AU_INDEX,
@@ -16,6 +17,7 @@ from synfer.vocabulary import (
     PROTOTYPES,
     SIDED_AUS,
     VocabularyError,
+    as_expression,
     au_intensities,
     au_vector,
     check_attributes,
@@ -46,6 +48,18 @@ def test_every_table_speaks_of_known_names():
     assert {check_au(au) for au in named} <= set(AU_CODES)
     assert all(a in AU_INDEX and b in AU_INDEX for a, b in EXCLUSIONS)
     assert {name for pair in COMPOUNDS.values() for name in pair} <= set(EXPRESSIONS)
+
+
+def test_every_other_name_means_one_expression():
+    assert tuple(ALIASES) == EXPRESSIONS
+    names = [name for expression, aliases in ALIASES.items() for name in (expression, *aliases)]
+    assert len(names) == len(set(names))
+    assert [as_expression(name) for name in ("Happy", " ANGRY ", "3_sad", "0-Neutral", "AF", "contempt")] == [
+        "happiness", "anger", "sadness", "neutral", "fear", "contempt",
+    ]  # fmt: skip
+    for number in ("0", "7"):
+        with pytest.raises(VocabularyError, match=f"unknown expression '{number}'"):
+            as_expression(number)
 
 
 @given(vectors)
