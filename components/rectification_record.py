@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +13,8 @@ from components.annotation_figures import action_bars, face_sheet, precision_cov
 from components.plots import confusion_matrices
 from components.record import Record
 from synfer.annotation.calibration import Reliability, reliability, scale
-from synfer.annotation.intent import IntentNoise
-from synfer.annotation.pooling import Members, Pool
-from synfer.annotation.rectify import ACTIONS, Thresholds, precision_coverage
+from synfer.annotation.rectifier import HeldOut, Rectified
+from synfer.annotation.rectify import ACTIONS, precision_coverage
 from synfer.classifiers.examples import class_indices
 from synfer.images import load_images
 from synfer.metrics.classification import confusion
@@ -25,34 +23,21 @@ _SHEET = 12  # faces on a sheet
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Val with simulated intents, each image several times: posterior (N, K), label (N,) and intent (N,)."""
-
-    posterior: np.ndarray
-    labels: np.ndarray
-    intents: np.ndarray
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """The rectified manifest, how it came about, and what is known of val."""
+    """The rectified manifest, how it came about, and the val faces behind it."""
 
     frame: pd.DataFrame
-    pool: Pool
-    noise: IntentNoise
-    thresholds: Thresholds
-    val_members: Members
-    val_labels: np.ndarray
+    rectified: Rectified
     held_out: HeldOut
 
 
-def record_outcome(outcome: Outcome, classes: Sequence[str], *, images: Path, image_size: int, out: Path) -> None:
+def record_outcome(outcome: Outcome, *, images: Path, image_size: int, out: Path) -> None:
     """Write metrics, figures and tables of a rectification; `images` is the dataset folder of the generated faces."""
     record = Record(out)
     diagrams = _diagrams(outcome)
     _metrics(record, outcome, diagrams["pool"][1].ece)
-    _tables(record, outcome, classes, diagrams)
-    _figures(record, outcome, classes, diagrams)
+    _tables(record, outcome, diagrams)
+    _figures(record, outcome, diagrams)
     for action, title, caption in (
         ("relabel", "Relabelled faces", "The surest first: what was asked, and what the members see instead."),
         ("soften", "Softened faces", "The least sure first: worth keeping, but with the whole posterior for a label."),
@@ -73,12 +58,13 @@ def share(record: Record, key: str, count: int, n: int) -> None:
 
 
 def _metrics(record: Record, outcome: Outcome, ece: float) -> None:
-    frame, thresholds, n, n_val = outcome.frame, outcome.thresholds, len(outcome.frame), len(outcome.val_labels)
+    frame, thresholds, n, n_val = outcome.frame, outcome.rectified.thresholds, len(outcome.frame), len(outcome.held_out.labels)
     share(record, "rectification/kept", int((frame["action"] != "reject").sum()), n)
     for action, key in zip(ACTIONS, ("kept_as_asked", "relabelled", "softened", "rejected"), strict=True):
         share(record, f"rectification/{key}", int((frame["action"] == action).sum()), n)
     share(record, "rectification/agreement", int((frame["label"] == frame["expression"]).sum()), n)
-    record.metric("rectification/intent_wrong", outcome.noise.wrong, n=n)
+    if outcome.rectified.noise is not None:
+        record.metric("rectification/intent_wrong", outcome.rectified.noise.wrong, n=n)
     record.metric("rectification/ece", ece, n=n_val)
     record.metric("rectification/target_precision", thresholds.target)
     used = round(thresholds.coverage * n_val)
@@ -90,53 +76,55 @@ def _metrics(record: Record, outcome: Outcome, ece: float) -> None:
 
 def _diagrams(outcome: Outcome) -> dict[str, tuple[Reliability, Reliability]]:
     """Reliability on val before and after calibration: of every member, and of the pool (its raw form is the mean of raw members)."""
-    labels = outcome.val_labels
-    raw = {name: scale(scores, 1.0) for name, scores in sorted(outcome.val_members.items())}
-    calibrated = outcome.pool.calibrated(outcome.val_members)
+    members, labels, pool = outcome.held_out.members, outcome.held_out.labels, outcome.rectified.pool
+    raw = {name: scale(scores, 1.0) for name, scores in sorted(members.items())}
+    calibrated = pool.calibrated(members)
     diagrams = {name: (reliability(raw[name], labels), reliability(calibrated[name], labels)) for name in raw}
     mean = np.mean(list(raw.values()), axis=0)
-    return diagrams | {"pool": (reliability(mean, labels), reliability(outcome.pool(outcome.val_members), labels))}
+    return diagrams | {"pool": (reliability(mean, labels), reliability(pool(members), labels))}
 
 
-def _tables(record: Record, outcome: Outcome, classes: Sequence[str], diagrams: dict[str, tuple[Reliability, Reliability]]) -> None:
-    pool, rows = outcome.pool, []
-    for name, probabilities in pool.calibrated(outcome.val_members).items():
-        right = float((probabilities.argmax(axis=1) == outcome.val_labels).mean())
+def _tables(record: Record, outcome: Outcome, diagrams: dict[str, tuple[Reliability, Reliability]]) -> None:
+    pool, rows = outcome.rectified.pool, []
+    for name, probabilities in pool.calibrated(outcome.held_out.members).items():
+        right = float((probabilities.argmax(axis=1) == outcome.held_out.labels).mean())
         before, after = diagrams[name]
         rows.append((name, right, before.ece, after.ece, pool.temperatures[name], pool.weights[name]))
     columns = ["member", "accuracy on val", "ECE before", "ECE after", "temperature", "weight in the pool"]
     record.table("Members, calibrated on val", pd.DataFrame(rows, columns=columns))
-    record.table("Which label is right? Val with simulated intents", _rules(outcome))
+    record.table("Which label is right? Val with simulated intents", _rules(outcome.rectified))
     frame = outcome.frame.assign(confirmed=outcome.frame["label"] == outcome.frame["expression"])
     grouped = frame.groupby("expression", sort=False)
     actions = grouped["action"].value_counts().unstack(fill_value=0).reindex(columns=list(ACTIONS), fill_value=0)
     table = actions.assign(n=grouped.size(), confirmed=grouped["confirmed"].mean(), entropy=grouped["entropy"].mean())
-    ordered = table.reindex([name for name in classes if name in table.index])
+    ordered = table.reindex([name for name in outcome.rectified.classes if name in table.index])
     record.table("Actions by what was asked", ordered.reset_index(names="asked"))
 
 
-def _rules(outcome: Outcome) -> pd.DataFrame:
+def _rules(rectified: Rectified) -> pd.DataFrame:
     """Precision and coverage on val of rules that one might use instead."""
-    labels, copies = outcome.held_out.labels, len(outcome.held_out.labels) // len(outcome.val_labels)
-    pooled = np.tile(outcome.pool(outcome.val_members).argmax(axis=1), copies)
-    chosen = outcome.held_out.posterior.argmax(axis=1)
-    kept = outcome.held_out.posterior.max(axis=1) >= outcome.thresholds.reject_below
-    asserted = outcome.held_out.posterior.max(axis=1) >= outcome.thresholds.assert_from
-    agreed = pooled == outcome.held_out.intents
-    rows = [
-        ("the intent as it is", outcome.held_out.intents == labels, 1.0),
-        ("always what the members see", pooled == labels, 1.0),
-        ("only where the members see the intent", (pooled == labels)[agreed], agreed.mean()),
-        ("posterior of both, all images", chosen == labels, 1.0),
-        ("posterior, not rejected (released)", (chosen == labels)[kept], kept.mean()),
-        ("posterior, asserted (kept or relabelled)", (chosen == labels)[asserted], asserted.mean()),
+    val, thresholds = rectified.simulated, rectified.thresholds
+    seen, chosen, confidence = val.pooled.argmax(axis=1), val.posterior.argmax(axis=1), val.posterior.max(axis=1)
+    kept, asserted = confidence >= thresholds.reject_below, confidence >= thresholds.assert_from
+    rows: list[tuple[str, np.ndarray, float]] = []
+    if val.given is not None:
+        agreed = seen == val.given
+        rows += [
+            ("the intent as it is", val.given == val.labels, 1.0),
+            ("only where the members see the intent", (seen == val.labels)[agreed], float(agreed.mean())),
+        ]
+    rows += [
+        ("always what the members see", seen == val.labels, 1.0),
+        ("posterior of both, all images", chosen == val.labels, 1.0),
+        ("posterior, not rejected (released)", (chosen == val.labels)[kept], float(kept.mean())),
+        ("posterior, asserted (kept or relabelled)", (chosen == val.labels)[asserted], float(asserted.mean())),
     ]
-    shown = [(rule, float(np.mean(right)) if len(right) else float("nan"), float(coverage)) for rule, right, coverage in rows]
+    shown = [(rule, float(np.mean(right)) if len(right) else float("nan"), coverage) for rule, right, coverage in rows]
     return pd.DataFrame(shown, columns=["rule", "precision", "coverage"])
 
 
-def _figures(record: Record, outcome: Outcome, classes: Sequence[str], diagrams: dict[str, tuple[Reliability, Reliability]]) -> None:
-    frame, thresholds = outcome.frame, outcome.thresholds
+def _figures(record: Record, outcome: Outcome, diagrams: dict[str, tuple[Reliability, Reliability]]) -> None:
+    frame, thresholds, classes = outcome.frame, outcome.rectified.thresholds, outcome.rectified.classes
     shares = {name: {action: float((rows["action"] == action).mean()) for action in ACTIONS} for name, rows in frame.groupby("expression")}
     ordered = {name: shares[name] for name in classes if name in shares}
     record.figure(
@@ -152,12 +140,12 @@ def _figures(record: Record, outcome: Outcome, classes: Sequence[str], diagrams:
     )  # fmt: skip
     record.figure(
         "reliability", reliability_diagram(diagrams), title="Calibration of the members and of their pool",
-        caption=f"On {len(outcome.val_labels)} real val faces. On the diagonal a confidence of 0.8 is right in 80 % of cases.",
+        caption=f"On {len(outcome.held_out.labels)} real val faces. On the diagonal a confidence of 0.8 is right in 80 % of cases.",
     )  # fmt: skip
-    pooled = np.tile(outcome.pool(outcome.val_members), (len(outcome.held_out.labels) // len(outcome.val_labels), 1))
+    val = outcome.rectified.simulated
     curves = {
-        "members and intent": precision_coverage(outcome.held_out.posterior, outcome.held_out.labels),
-        "members alone": precision_coverage(pooled, outcome.held_out.labels),
+        "members and intent": precision_coverage(val.posterior, val.labels),
+        "members alone": precision_coverage(val.pooled, val.labels),
     }
     missed = "" if thresholds.reached else " The wanted precision is out of reach on val, so the best one that covers half of it was taken."
     record.figure(

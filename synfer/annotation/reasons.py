@@ -37,25 +37,29 @@ def what_members_see(choices: Mapping[str, str]) -> str:
 
 def reasons(
     posterior: np.ndarray,
-    intents: np.ndarray,
+    intents: np.ndarray | None,
     choices: Mapping[str, np.ndarray],
     decisions: Decisions,
     thresholds: Thresholds,
     *,
     classes: Sequence[str],
+    origin: str = "asked",
 ) -> list[str]:
-    """One sentence an image: `posterior` (N, K), `intents` (N,), each member's first `choices` (N,), and what was decided."""
+    """One sentence an image: `posterior` (N, K), `intents` (N,), each member's first `choices` (N,), and what was decided.
+
+    `origin` is the word for an intent: "asked" of a generator, or "given" with a data set.
+    """
     sentences = []
-    for row in range(len(intents)):
+    for row in range(len(posterior)):
         seen = what_members_see({member: classes[choice[row]] for member, choice in choices.items()})
-        asked = classes[intents[row]]
         label = f"{classes[decisions.label[row]]} ({decisions.confidence[row]:.2f})"
+        came = "no label came with it" if intents is None else f"{origin} was {classes[intents[row]]}"
         sentences.append(
             {
-                "keep": f"{seen}; {label} as asked",
-                "relabel": f"{seen}; {label}, asked was {asked}",
-                "soften": f"{seen}; soft label {_ranking(posterior[row], classes)}, not sure enough for one alone; asked was {asked}",
-                "reject": f"{seen}; no label reaches {thresholds.reject_below:.2f}: {_ranking(posterior[row], classes)}; asked was {asked}",
+                "keep": f"{seen}; {label} as {origin}",
+                "relabel": f"{seen}; {label}, {came}",
+                "soften": f"{seen}; soft label {_ranking(posterior[row], classes)}, not sure enough for one alone; {came}",
+                "reject": f"{seen}; no label reaches {thresholds.reject_below:.2f}: {_ranking(posterior[row], classes)}; {came}",
             }[ACTIONS[decisions.action[row]]]
         )
     return sentences

@@ -112,12 +112,17 @@ def _assert_threshold(curve: Curve, target: float) -> float:
     return float(curve.confidence[good[-1]]) if len(good) else 1.0
 
 
-def decide(posterior: np.ndarray, intents: np.ndarray, member_choices: np.ndarray, thresholds: Thresholds) -> Decisions:
-    """The action for each image from its posterior (N, K), intent (N,) and the members' first choices (M, N)."""
-    check_labels(posterior, intents)
+def decide(posterior: np.ndarray, intents: np.ndarray | None, member_choices: np.ndarray, thresholds: Thresholds) -> Decisions:
+    """The action for each image from its posterior (N, K), intent (N,) and the members' first choices (M, N).
+
+    Without intents nothing can be kept: a label that is asserted is the members', which is `relabel`.
+    """
     label = posterior.argmax(axis=1)
     confidence = posterior.max(axis=1)
-    action = np.where(label == intents, ACTIONS.index("keep"), ACTIONS.index("relabel"))
+    action = np.full(len(posterior), ACTIONS.index("relabel"))
+    if intents is not None:
+        check_labels(posterior, intents)
+        action[label == intents] = ACTIONS.index("keep")
     action[confidence < thresholds.assert_from] = ACTIONS.index("soften")
     action[confidence < thresholds.reject_below] = ACTIONS.index("reject")
     entropy = -(posterior * np.log(np.clip(posterior, 1e-12, None))).sum(axis=1)

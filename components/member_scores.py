@@ -1,0 +1,92 @@
+"""The members of the annotation as one: FERAnno on the generator's backbone and the annotators give every face their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from components.device import torch_device
+from components.feature_store import FeatureReader, feature_reader
+from components.fer_models import class_probabilities
+from components.feranno import PREDICTIONS
+from components.image_stream import image_batches
+from synfer.annotation.calibration import AnnotationError, as_scores
+from synfer.annotation.feranno import Feranno, load_feranno
+from synfer.annotation.rectifier import HeldOut
+from synfer.classifiers.examples import class_indices
+from synfer.classifiers.models import Classifier, load
+from synfer.config import Common
+from synfer.diffusion.backbone import load_backbone
+from synfer.images import load_images
+from synfer.manifest import read_manifest, stack
+
+HEAD = "FERAnno"
+
+
+@dataclass(frozen=True)
+class AnnotationMembers:
+    """FERAnno's head, the reader of its features, and the annotators by name; `image_size` is the side that the backbone reads."""
+
+    head: Feranno
+    read: FeatureReader
+    annotators: Mapping[str, Classifier]
+    common: Common
+    image_size: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the members: the annotators' folders and FERAnno."""
+        return (*self.annotators, HEAD)
+
+    def scores(self, pixels: np.ndarray, sample_ids: Sequence[str]) -> dict[str, np.ndarray]:
+        """Scores (N, K) of every member, over `common.expressions`, for faces uint8 (N, image_size, image_size, 3).
+
+        FERAnno draws the noise of a face from its id, so a face has the same scores in any batch.
+        """
+        found = {name: as_scores(class_probabilities(model, pixels, self.common)) for name, model in self.annotators.items()}
+        with torch.inference_mode():
+            found[HEAD] = self.head(*self.read(pixels, sample_ids)).float().cpu().numpy()
+        return found
+
+
+def load_members(*, generator: Path, feranno: Path, fer_models: Path, common: Common) -> AnnotationMembers:
+    """The members of a run, from the folders of its stages; raises if FERAnno's head or an annotator cannot be read."""
+    device = torch_device(common.device)
+    head, card = load_feranno(feranno, device=device)
+    backbone = load_backbone(generator / "backbone", device=device)
+    annotators = {folder.name: load(folder, device=device) for folder in sorted(fer_models.glob("annotator_*"))}
+    read = feature_reader(backbone, timestep=card["timestep"], seed=common.seed)
+    return AnnotationMembers(head, read, annotators, common, backbone.image_size)
+
+
+def folder_scores(members: AnnotationMembers, folder: Path, sample_ids: Sequence[str], *, batch_size: int) -> dict[str, np.ndarray]:
+    """Scores (N, K) of every member on the images of a dataset folder, in one stream; rows follow `sample_ids`."""
+    position = {sample_id: row for row, sample_id in enumerate(sample_ids)}
+    scores = {name: np.empty((len(sample_ids), len(members.common.expressions))) for name in members.names}
+    for batch_ids, pixels in image_batches(folder, sample_ids, size=members.image_size, batch_size=batch_size, title="annotation"):
+        rows = [position[sample_id] for sample_id in batch_ids]
+        for name, found in members.scores(pixels, batch_ids).items():
+            scores[name][rows] = found
+    return scores
+
+
+def held_out_scores(members: AnnotationMembers, *, development: Path, feranno: Path) -> HeldOut:
+    """Scores of every member on the real val faces of a corpus, and their labels; FERAnno's were left by its own stage.
+
+    Raises AnnotationError naming a val face that FERAnno's stage did not see.
+    """
+    common = members.common
+    frame = read_manifest(development)
+    frame = frame[(frame["split"] == "val") & frame["expression"].isin(common.expressions)]
+    left = pq.read_table(feranno / PREDICTIONS).to_pandas().set_index("sample_id")
+    if missing := set(frame["sample_id"]) - set(left.index):
+        raise AnnotationError(f"{feranno / PREDICTIONS} knows no val sample {min(missing)!r}; FERAnno was trained on another corpus")
+    pixels = load_images(development, frame["sample_id"].tolist(), size=common.image_size)
+    scores = {name: as_scores(class_probabilities(model, pixels, common)) for name, model in members.annotators.items()}
+    scores[HEAD] = stack(left.loc[frame["sample_id"]], "logits")
+    return HeldOut(scores, class_indices(frame["expression"].tolist(), common.expressions))
