@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
+from flows.commands.annotate import annotate
 from flows.commands.assets import assets
 from flows.commands.corpus import corpus
 from flows.commands.describe import describe
@@ -32,6 +33,7 @@ app.command()(sample)
 app.command()(params)
 app.command()(corpus)
 app.command()(describe)
+app.command()(annotate)
 app.command()(assets)
 app.command()(ui)
 
