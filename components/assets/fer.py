@@ -113,7 +113,7 @@ RECIPES = (
         AU_JUDGE,
         learning_rate=1.5e-3,
         images=10_000,
-        epochs=7,
+        epochs=14,
         batch_size=32,
         augmentation=0.0,
         independent=0.7,
