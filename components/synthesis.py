@@ -111,6 +111,7 @@ def _draw(section: Section, backbone: Backbone, guide: Classifier | None, rows: 
         num_inference_steps=section.num_inference_steps,
         guidance_scale=section.guidance_scale,
         au_guidance_scale=section.au_guidance_scale,
+        cfg_interval=section.cfg_interval,
         semantic=semantic,
         targets=targets,
         initial_noise=_initial_noise(section, backbone, conditions, layouts),

@@ -105,6 +105,7 @@ class Feranno(Section):
     batch_size: Positive = 64
     learning_rate: float = Field(2e-3, gt=0)
     width: Positive = Field(64, description="width of the two encoders and the fusion block, a multiple of 4")
+    au_weight: float = Field(1.0, ge=0, description="weight of the AU loss beside the expression's, 0 for no AU head")
 
 
 class Synthesis(Section):
@@ -116,6 +117,7 @@ class Synthesis(Section):
     num_inference_steps: Positive = 10
     guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the caption")
     au_guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the AUs; equal scales need one forward less")
+    cfg_interval: tuple[Share, Share] = Field((0.0, 1.0), description="share of the denoising in which both scales act, 0 the noisiest step")
     semantic_guidance: float = Field(0.05, ge=0, description="lambda: step along the unit gradient in shares of the norm; 0 is off")
     guidance_form: Literal["latent", "published"] = Field("latent", description="latent (the backbone's own guide) or published (pixels)")
     guidance_confidence: Share = Field(0.8, description="latent form: samples whose guide is surer than this are left alone")
@@ -126,6 +128,13 @@ class Synthesis(Section):
     layout_steps: int = Field(20, ge=1, le=1000, description="steps of the inversion, one forward each")
     shard_images: Positive = Field(350, description="images a shard; a finished shard is not repeated after a kill")
 
+    @field_validator("cfg_interval", "guidance_window")
+    @classmethod
+    def _begins_before_it_ends(cls, interval: tuple[float, float]) -> tuple[float, float]:
+        if interval[0] > interval[1]:
+            raise ValueError("it begins after it ends; 0 is the noisiest step, 1 the end of the denoising")
+        return interval
+
 
 class Rectification(Section):
     """Stage rectification: from member probabilities to a label, an action and a reason."""
@@ -134,6 +143,7 @@ class Rectification(Section):
     intent_strength: float = Field(1.0, ge=0, description="weight of the intent as a prior, in units of a calibrated member")
     target_precision: Share = Field(0.95, description="label precision wanted on val; thresholds are chosen from it")
     min_coverage: Share = Field(0.5, description="share of val that must stay labelled where the wanted precision is out of reach")
+    au_consistency: bool = Field(True, description="a face that grossly contradicts its asked AUs is not asserted")
     batch_size: Positive = 128
 
 

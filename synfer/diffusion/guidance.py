@@ -27,6 +27,11 @@ Classify = Callable[[Tensor, Tensor], Tensor]
 """(clean latents (N, C, h, w), timestep) -> logits (N, K), differentiable."""
 
 
+def within(interval: tuple[float, float], index: int, steps: int) -> bool:
+    """Whether step `index` of `steps` lies in an interval given in shares of the denoising, 0 the noisiest; its end is outside."""
+    return round(interval[0] * steps) <= index < round(interval[1] * steps)
+
+
 @dataclass(frozen=True)
 class SemanticGuidance:
     """How denoising is steered; the default values are those of the latent form.
@@ -44,8 +49,8 @@ class SemanticGuidance:
 
     def acts_at(self, index: int, steps: int) -> bool:
         """Whether step `index` of `steps` is a guided one."""
-        first, last = round(self.window[0] * steps), round(self.window[1] * steps)
-        return self.strength > 0 and first <= index < last and (index - first) % self.every == 0
+        first = round(self.window[0] * steps)
+        return self.strength > 0 and within(self.window, index, steps) and (index - first) % self.every == 0
 
     def start(self, backbone: Backbone, aus: Tensor, targets: Tensor, *, steps: int) -> Steering:
         """Guidance of one batch towards the classes `targets` (N,) under AUs (N, AU_COUNT), over `steps` denoising steps."""

@@ -40,6 +40,22 @@ def test_two_forwards_at_equal_scales_are_the_three_forwards_in_the_limit(backbo
     torch.testing.assert_close(equal, almost, atol=1e-3, rtol=1e-3)
 
 
+def test_guidance_acts_within_its_interval_only_and_saves_the_forwards_outside(backbone):
+    def draw(**settings):
+        calls = []
+        hook = backbone.unet.register_forward_hook(lambda *_: calls.append(1))
+        latents = sample_latents(backbone, conditions([1, 2]), num_inference_steps=5, **settings)
+        hook.remove()
+        return latents, len(calls)
+
+    (never, one_each), (alone, _) = draw(cfg_interval=(0.0, 0.0)), draw(guidance_scale=1.0, au_guidance_scale=1.0)
+    torch.testing.assert_close(never, alone, atol=1e-4, rtol=1e-4)
+    (middle, some), (always, two_each) = draw(cfg_interval=(0.2, 0.6)), draw()
+    assert (one_each, some, two_each) == (5, 7, 10)
+    assert not torch.allclose(middle, always, atol=1e-3)
+    assert not torch.allclose(middle, never, atol=1e-3)
+
+
 def test_decoded_images_are_bytes_of_the_backbones_size(backbone):
     images = decode(backbone, sample_latents(backbone, conditions([1, 2, 3]), num_inference_steps=2))
     assert images.shape == (3, 32, 32, 3)
