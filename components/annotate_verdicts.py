@@ -136,12 +136,12 @@ def _group(
     labels = given[rows] if given[rows[0]] >= 0 else None
     result = rectify_labels(
         members, labels, held_out, classes=classes, pool=section.pool, intent_strength=section.intent_strength,
-        target_precision=section.target_precision, min_coverage=section.min_coverage, seed=seed, origin="given",
+        equal_margins=False, target_precision=section.target_precision, min_coverage=section.min_coverage, seed=seed, origin="given",
     )  # fmt: skip
     pooled = result.pool(members)
     if own is not None and MEMBER not in members:
         pooled = pool_with(pooled, own[rows], mean_weight=float(np.mean(list(result.pool.weights.values()))))
-        result = with_opinion(result, pooled, labels, own[rows], strength=section.intent_strength)
+        result = with_opinion(result, pooled, labels, own[rows], strength=result.intent_strength)
     return _Group(rows, result, pooled)
 
 

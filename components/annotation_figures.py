@@ -17,17 +17,24 @@ BLUE, ORANGE, GREEN, VIOLET, RED = PALETTE[:5]
 
 _FACE, _CELL, _TEXT, _LINE, _WRAP = 192, 250, 13, 17, 34  # of a sheet: pixels of a face, a cell, the text and its lines; letters a line
 
+_TOLD = 10  # images from which on a bin of a reliability diagram is drawn
+
 
 def reliability_diagram(panels: Mapping[str, tuple[Reliability, Reliability]]) -> Figure:
-    """One panel a member: accuracy against confidence before and after calibration; dots are as large as their share of images."""
+    """One panel a member: accuracy against confidence before and after calibration, with 95 % intervals; dots grow with their images.
+
+    Bins of fewer than `_TOLD` images tell nothing and are not drawn; they count in the ECE.
+    """
     figure = Figure(figsize=(3.0 * len(panels), 3.2), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (name, (before, after)) in zip(axes, panels.items(), strict=True):
         axis.plot([0, 1], [0, 1], color=MUTED, linewidth=1)
         for diagram, color, when in ((before, ORANGE, "before"), (after, BLUE, "after")):
-            sizes = 8 + 160 * diagram.count / diagram.count.sum()
-            axis.plot(diagram.confidence, diagram.accuracy, color=color, alpha=0.6, linewidth=1)
-            axis.scatter(diagram.confidence, diagram.accuracy, sizes, color=color, label=f"{when}: ECE {diagram.ece:.3f}")
+            told = diagram.count >= _TOLD
+            confidence, accuracy = diagram.confidence[told], diagram.accuracy[told]
+            sizes = 8 + 160 * diagram.count[told] / diagram.count.sum()
+            axis.errorbar(confidence, accuracy, 1.96 * diagram.error[told], color=color, alpha=0.6, linewidth=1)
+            axis.scatter(confidence, accuracy, sizes, color=color, label=f"{when}: ECE {diagram.ece:.3f}")
         axis.set(title=name, xlabel="confidence", xlim=(0, 1.03), ylim=(0, 1.03))
         axis.legend(frameon=False, fontsize=8, loc="upper left")
         axis.spines[["top", "right"]].set_visible(False)

@@ -10,9 +10,10 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from components.annotation_figures import action_bars, face_sheet, precision_coverage_figure, reliability_diagram
+from components.au_check import AuCheck
 from components.plots import confusion_matrices
 from components.record import Record
-from synfer.annotation.calibration import Reliability, reliability, scale
+from synfer.annotation.calibration import Reliability, chance_ece, reliability, scale
 from synfer.annotation.rectifier import HeldOut, Rectified
 from synfer.annotation.rectify import ACTIONS, precision_coverage
 from synfer.classifiers.examples import class_indices
@@ -24,11 +25,12 @@ _SHEET = 12  # faces on a sheet
 
 @dataclass(frozen=True)
 class Outcome:
-    """The rectified manifest, how it came about, and the val faces behind it."""
+    """The rectified manifest, how it came about, and the val faces behind it; `aus` where FERAnno reads action units."""
 
     frame: pd.DataFrame
     rectified: Rectified
     held_out: HeldOut
+    aus: AuCheck | None = None
 
 
 def record_outcome(outcome: Outcome, *, images: Path, image_size: int, out: Path) -> None:
@@ -48,7 +50,25 @@ def record_outcome(outcome: Outcome, *, images: Path, image_size: int, out: Path
         if len(chosen):
             faces = load_images(images, chosen["sample_id"].tolist(), size=image_size)
             record.figure(f"sheet_{action}", face_sheet(faces, chosen["reason"].tolist()), title=title, caption=caption)
+    if outcome.aus is not None:
+        _aus(record, outcome.frame, outcome.aus, images, image_size)
     record.save()
+
+
+def _aus(record: Record, frame: pd.DataFrame, check: AuCheck, images: Path, image_size: int) -> None:
+    """Share of faces that contradict the AUs they were asked for, what can be read at all, and the worst of them."""
+    found, worst = check.contradictions.found, check.contradictions.worst
+    share(record, "rectification/au_contradictions", int(found.sum()), len(found))
+    record.metric("rectification/au_false_alarms", check.tolerance.false_alarms, n=check.tolerance.faces)
+    record.table(f"Asked against seen action units, of {len(found)} faces", check.table())
+    order = [row for row in np.argsort(-worst, kind="stable") if found[row]][:_SHEET]
+    if order:
+        words = check.contradictions.words()
+        faces = load_images(images, frame["sample_id"].iloc[order].tolist(), size=image_size)
+        record.figure(
+            "sheet_aus", face_sheet(faces, [words[row] for row in order]), title="Faces that contradict their action units",
+            caption="The grossest first: what was asked, and what FERAnno sees. None of them is asserted, whatever its label.",
+        )  # fmt: skip
 
 
 def share(record: Record, key: str, count: int, n: int) -> None:
@@ -65,7 +85,12 @@ def _metrics(record: Record, outcome: Outcome, ece: float) -> None:
     share(record, "rectification/agreement", int((frame["label"] == frame["expression"]).sum()), n)
     if outcome.rectified.noise is not None:
         record.metric("rectification/intent_wrong", outcome.rectified.noise.wrong, n=n)
+        record.metric("rectification/intent_strength", outcome.rectified.intent_strength)
+    pool = outcome.rectified.pool
+    record.metric("rectification/val_label_wrong", pool.noise.wrong, n=n_val)
     record.metric("rectification/ece", ece, n=n_val)
+    chance = chance_ece(pool(outcome.held_out.members), confusion=pool.noise.label_given_truth)
+    record.metric("rectification/ece_by_chance", chance, n=n_val)
     record.metric("rectification/target_precision", thresholds.target)
     used = round(thresholds.coverage * n_val)
     share(record, "rectification/val_precision", round(thresholds.precision * used), used)
@@ -75,13 +100,19 @@ def _metrics(record: Record, outcome: Outcome, ece: float) -> None:
 
 
 def _diagrams(outcome: Outcome) -> dict[str, tuple[Reliability, Reliability]]:
-    """Reliability on val before and after calibration: of every member, and of the pool (its raw form is the mean of raw members)."""
-    members, labels, pool = outcome.held_out.members, outcome.held_out.labels, outcome.rectified.pool
+    """Reliability on val before and after calibration: of every member, and of the pool (its raw form is the mean of raw members).
+
+    Shares right are those of the true class, corrected for the noise that was found in the labels.
+    """
+    members, pool = outcome.held_out.members, outcome.rectified.pool
     raw = {name: scale(scores, 1.0) for name, scores in sorted(members.items())}
-    calibrated = pool.calibrated(members)
-    diagrams = {name: (reliability(raw[name], labels), reliability(calibrated[name], labels)) for name in raw}
-    mean = np.mean(list(raw.values()), axis=0)
-    return diagrams | {"pool": (reliability(mean, labels), reliability(pool(members), labels))}
+    raw["pool"] = np.mean(list(raw.values()), axis=0)
+    calibrated = pool.calibrated(members) | {"pool": pool(members)}
+
+    def diagram(probabilities: np.ndarray) -> Reliability:
+        return reliability(probabilities, outcome.held_out.labels, confusion=pool.noise.label_given_truth)
+
+    return {name: (diagram(raw[name]), diagram(calibrated[name])) for name in raw}
 
 
 def _tables(record: Record, outcome: Outcome, diagrams: dict[str, tuple[Reliability, Reliability]]) -> None:
@@ -89,8 +120,9 @@ def _tables(record: Record, outcome: Outcome, diagrams: dict[str, tuple[Reliabil
     for name, probabilities in pool.calibrated(outcome.held_out.members).items():
         right = float((probabilities.argmax(axis=1) == outcome.held_out.labels).mean())
         before, after = diagrams[name]
-        rows.append((name, right, before.ece, after.ece, pool.temperatures[name], pool.weights[name]))
-    columns = ["member", "accuracy on val", "ECE before", "ECE after", "temperature", "weight in the pool"]
+        true = float(np.average(after.accuracy, weights=after.count))
+        rows.append((name, right, true, before.ece, after.ece, pool.temperatures[name], pool.weights[name]))
+    columns = ["member", "accuracy on val", "against the truth", "ECE before", "ECE after", "temperature", "weight in the pool"]
     record.table("Members, calibrated on val", pd.DataFrame(rows, columns=columns))
     record.table("Which label is right? Val with simulated intents", _rules(outcome.rectified))
     frame = outcome.frame.assign(confirmed=outcome.frame["label"] == outcome.frame["expression"])
@@ -110,14 +142,14 @@ def _rules(rectified: Rectified) -> pd.DataFrame:
     if val.given is not None:
         agreed = seen == val.given
         rows += [
-            ("the intent as it is", val.given == val.labels, 1.0),
-            ("only where the members see the intent", (seen == val.labels)[agreed], float(agreed.mean())),
+            ("the intent as it is", val.given == val.truth, 1.0),
+            ("only where the members see the intent", (seen == val.truth)[agreed], float(agreed.mean())),
         ]
     rows += [
-        ("always what the members see", seen == val.labels, 1.0),
-        ("posterior of both, all images", chosen == val.labels, 1.0),
-        ("posterior, not rejected (released)", (chosen == val.labels)[kept], float(kept.mean())),
-        ("posterior, asserted (kept or relabelled)", (chosen == val.labels)[asserted], float(asserted.mean())),
+        ("always what the members see", seen == val.truth, 1.0),
+        ("posterior of both, all images", chosen == val.truth, 1.0),
+        ("posterior, not rejected (released)", (chosen == val.truth)[kept], float(kept.mean())),
+        ("posterior, asserted (kept or relabelled)", (chosen == val.truth)[asserted], float(asserted.mean())),
     ]
     shown = [(rule, float(np.mean(right)) if len(right) else float("nan"), coverage) for rule, right, coverage in rows]
     return pd.DataFrame(shown, columns=["rule", "precision", "coverage"])
@@ -140,15 +172,16 @@ def _figures(record: Record, outcome: Outcome, diagrams: dict[str, tuple[Reliabi
     )  # fmt: skip
     record.figure(
         "reliability", reliability_diagram(diagrams), title="Calibration of the members and of their pool",
-        caption=f"On {len(outcome.held_out.labels)} real val faces. On the diagonal a confidence of 0.8 is right in 80 % of cases.",
+        caption=f"On {len(outcome.held_out.labels)} real val faces, with 95 % intervals; on the diagonal a confidence of 0.8 is right in "
+        f"80 % of cases. Right means the true class; of the val labels, {outcome.rectified.pool.noise.wrong:.0%} seem to be wrong.",
     )  # fmt: skip
     val = outcome.rectified.simulated
     curves = {
-        "members and intent": precision_coverage(val.posterior, val.labels),
-        "members alone": precision_coverage(val.pooled, val.labels),
+        "members and intent": precision_coverage(val.posterior, val.truth),
+        "members alone": precision_coverage(val.pooled, val.truth),
     }
     missed = "" if thresholds.reached else " The wanted precision is out of reach on val, so the best one that covers half of it was taken."
     record.figure(
         "precision_coverage", precision_coverage_figure(curves, thresholds), title="What precision costs",
-        caption=f"On val with simulated intents, against the annotated label, which is itself not always right.{missed}",
+        caption=f"On val with simulated intents, against the true class as members and annotated label tell of it together.{missed}",
     )  # fmt: skip

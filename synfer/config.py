@@ -18,6 +18,7 @@ from synfer.vocabulary import DEFAULT_EXPRESSIONS, check_expression, unknown
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+Strength = Annotated[float, Field(ge=0.0)]
 Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value is False else value)]
 """YAML reads a bare `no` as false."""
 
@@ -140,7 +141,7 @@ class Rectification(Section):
     """Stage rectification: from member probabilities to a label, an action and a reason."""
 
     pool: Literal["logarithmic", "mean", "majority"] = Field("logarithmic", description="how the members are pooled")
-    intent_strength: float = Field(1.0, ge=0, description="weight of the intent as a prior, in units of a calibrated member")
+    intent_strength: Strength | Literal["auto"] = Field("auto", description="weight of the intent: 1 is Bayes' rule, auto lets val choose")
     target_precision: Share = Field(0.95, description="label precision wanted on val; thresholds are chosen from it")
     min_coverage: Share = Field(0.5, description="share of val that must stay labelled where the wanted precision is out of reach")
     au_consistency: bool = Field(True, description="a face that grossly contradicts its asked AUs is not asserted")

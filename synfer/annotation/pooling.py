@@ -1,7 +1,7 @@
 """Pooling: one distribution from several members, whatever their order.
 
 - logarithmic: `p ~ prod_m p_m ** w_m` with non-negative weights fitted on held-out labels; externally Bayesian (Genest and Zidek 1986), and
-  the fitted weights both rank the members and discount what they say twice.
+  the fitted weights both rank the members and discount what they say twice. Only this one is calibrated as a pool.
 - mean: the arithmetic mean, the average of predictions of the SynFER paper.
 - majority: a vote of the members' first choices; the mean counts as one more vote, so ties are broken and no class has probability 0.
 """
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synfer.annotation.calibration import AnnotationError, as_scores, fit_temperature, fit_weights, log_probabilities, scale
+from synfer.annotation.calibration import AnnotationError, as_scores, fit_temperature, log_probabilities, scale
+from synfer.annotation.label_noise import LabelNoise, fit_through_noise
 from synfer.vocabulary import unknown
 
 Members = Mapping[str, np.ndarray]
@@ -22,11 +23,12 @@ Members = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Pool:
-    """Calibrated members and the rule that joins them."""
+    """Calibrated members, the rule that joins them, and the noise of the held-out labels that they were calibrated through."""
 
     rule: str
     temperatures: dict[str, float]
     weights: dict[str, float]
+    noise: LabelNoise
 
     def calibrated(self, members: Members) -> dict[str, np.ndarray]:
         """Each member's calibrated probabilities (N, K), in the order of the names."""
@@ -42,16 +44,22 @@ class Pool:
 
 
 def fit_pool(members: Members, labels: np.ndarray, *, rule: str = "logarithmic") -> Pool:
-    """Calibrate each member on held-out labels (N,) and fit the rule's weights; raises AnnotationError on an unknown rule or no member."""
+    """Calibrate each member on held-out labels (N,), which may be noisy, and fit the rule's weights.
+
+    The noise and the truth behind the labels are found with the logarithmic pool whatever the rule; each member's temperature is fitted to
+    that truth. Raises AnnotationError on an unknown rule or no member.
+    """
     if rule not in RULES:
         raise AnnotationError(unknown("pooling rule", rule, RULES))
     if not members:
         raise AnnotationError("a pool needs at least one member")
     names = sorted(members)
-    temperatures = {name: fit_temperature(members[name], labels) for name in names}
-    calibrated = np.stack([as_scores(scale(members[name], temperatures[name])) for name in names])
-    weights = fit_weights(calibrated, labels) if rule == "logarithmic" else np.full(len(names), 1.0 / len(names))
-    return Pool(rule, temperatures, {name: float(weight) for name, weight in zip(names, weights, strict=True)})
+    scores = np.stack([log_probabilities(members[name]) for name in names])
+    found, noise = fit_through_noise(scores, labels)
+    truth = noise.truth(np.exp(log_probabilities(np.tensordot(found, scores, axes=1))), labels)
+    temperatures = {name: fit_temperature(member, truth) for name, member in zip(names, scores, strict=True)}
+    weights = found * np.array(list(temperatures.values())) if rule == "logarithmic" else np.full(len(names), 1.0 / len(names))
+    return Pool(rule, temperatures, {name: float(weight) for name, weight in zip(names, weights, strict=True)}, noise)
 
 
 def logarithmic(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:

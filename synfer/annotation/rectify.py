@@ -1,8 +1,8 @@
 """Rectification: from a posterior to a label and an action, with thresholds chosen on held-out images for a wanted precision.
 
-Held-out real images come with a label but no intent. Their intents are simulated: drawn from the noise that `estimate_noise` found on the
-generated images, given the annotated label. The annotated label stands for the truth, so its own errors count against us and the
-precision on record is a lower bound. What carries over to generated images is the pool's calibration, not a fixed confidence.
+Held-out real images come with a label, which may be wrong, and with no intent. Their true classes are drawn from what the members and the
+label say of them together, and their intents from the noise that `estimate_noise` found on the generated images, given the true class. What
+carries over to generated images is the pool's calibration, not a fixed confidence.
 
 One wanted precision gives both thresholds:
 - reject: below it, an image would pull the precision of all labels that are used under the target;

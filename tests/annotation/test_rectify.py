@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from synfer.annotation.calibration import as_scores
-from synfer.annotation.intent import IntentNoise, estimate_noise, posterior
+from synfer.annotation.intent import estimate_noise, posterior
+from synfer.annotation.label_noise import LabelNoise
 from synfer.annotation.pooling import fit_pool
 from synfer.annotation.reasons import group_names, reasons, what_members_see
 from synfer.annotation.rectify import ACTIONS, choose_thresholds, decide, precision_coverage
@@ -60,19 +61,19 @@ def test_a_generator_that_falls_back_to_one_class_is_seen_through() -> None:
     pooled = fit_pool(scores, truth)(scores)
     noise = estimate_noise(pooled, intents)
     result = posterior(pooled, intents, noise).argmax(axis=1)
-    assert noise.truth_given_intent[3, 0] > 3 * noise.truth_given_intent[4, 0]
+    assert noise.truth_given_label[3, 0] > 3 * noise.truth_given_label[4, 0]
     assert (result == truth).mean() > max((intents == truth).mean(), (pooled.argmax(axis=1) == truth).mean())
 
 
 def test_strength_zero_ignores_the_intent() -> None:
     pooled = np.random.default_rng(2).dirichlet(np.ones(K), 20)
-    noise = IntentNoise((0.8 * np.eye(K) + 0.2 / K) / K)
+    noise = LabelNoise((0.8 * np.eye(K) + 0.2 / K) / K)
     assert posterior(pooled, np.zeros(20, dtype=int), noise, strength=0.0) == pytest.approx(pooled)
 
 
 def test_simulated_intents_have_the_noise_asked_for() -> None:
     _, _, _, joint = world(np.random.default_rng(3), 10, 0.3)
-    noise = IntentNoise(np.where(joint > 0, joint, 1e-9))
+    noise = LabelNoise(np.where(joint > 0, joint, 1e-9))
     labels = np.random.default_rng(4).integers(0, K, 20000)
     assert (noise.simulate(labels, np.random.default_rng(5)) != labels).mean() == pytest.approx(0.3, abs=0.02)
 
