@@ -33,7 +33,6 @@ from synfer.annotation.rectifier import HeldOut
 from synfer.annotation.rectify import ACTIONS
 from synfer.config import Config, load_config
 from synfer.manifest import read_manifest
-from synfer.seeding import derive_seed
 
 if TYPE_CHECKING:  # torch is imported where members are loaded: what is wrong with files is told before
     from components.member_scores import AnnotationMembers
@@ -108,6 +107,8 @@ def annotate(
     batch_size = config.rectification.batch_size
     scores = score_source(faces, members, work, total=len(sample_ids), skip_bad=skip_bad, batch_size=batch_size, shard=shard)
     held_out = _held_out(members(), folder, own_val)
+    from synfer.seeding import derive_seed  # imports torch
+
     seed = derive_seed(common.seed, "annotate")
     verdicts = judge_scores(scores, held_out, config.rectification, classes=common.expressions, seed=seed, own=own)
     page = _write(verdicts, faces, out, title=source.resolve().name, cleanlab=cleanlab, shown=shown)

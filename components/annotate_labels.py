@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from synfer.errors import SynferError
 from synfer.vocabulary import EXPRESSIONS, VocabularyError, as_expression, check_expression, unknown
 
 UNLABELLED, LEFT_OUT = "?", "-"
 """What a name may stand for instead of an expression: images whose label is not known, images that nobody is to look at."""
 
 
-class LabelError(SynferError):
+class LabelError(VocabularyError):
     """A label that is no expression, or none that the members can tell; the message names it and the known ones."""
 
 

@@ -100,7 +100,7 @@ def _check_columns(file: Path, schema: pa.Schema, image: str, label: str | None)
         )
     kind = schema.field(image).type
     held = kind.field("bytes").type if pa.types.is_struct(kind) and "bytes" in {field.name for field in kind} else kind
-    if not (pa.types.is_binary(held) or pa.types.is_large_binary(held)):
+    if not (pa.types.is_binary(held) or pa.types.is_large_binary(held) or pa.types.is_null(held)):
         raise SourceError(f"{file}: column {image!r} is {kind}; images are bytes, or a struct of bytes and path")
 
 

@@ -19,7 +19,9 @@ from synfer.config import Config
 from synfer.manifest import read_manifest, write_manifest
 from synfer.vocabulary import AU_COUNT
 
-COMMANDS = (("run",), ("flow", "pipeline"), ("render",), ("sample",), ("params",), ("corpus",), ("describe",), ("assets",), ("ui",))
+COMMANDS = (
+    ("run",), ("flow", "pipeline"), ("render",), ("sample",), ("params",), ("corpus",), ("describe",), ("annotate",), ("assets",), ("ui",),
+)  # fmt: skip
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -82,6 +84,9 @@ def test_help_of_run_names_every_stage(capsys: pytest.CaptureFixture[str], monke
         (["sample", "happiness"], 1, "assets/tiny-sd"),
         (["describe", "data/mine"], 1, "nothing to describe: ask for captions (grammar or a model), for AUs"),
         (["describe", "data/mine", "--captions", "grammar"], 1, "data/mine/manifest.parquet does not exist"),
+        (["annotate", "data/mine"], 1, "artifacts/corpus/development, which does not exist; make it with: synfer run corpus"),
+        (["annotate", "data/mine", "--map", "1=joy"], 2, "'1=joy': unknown expression 'joy'; known: neutral, happiness"),
+        (["annotate", "data/mine", "--out", "labels.csv"], 1, "give a name that ends in .parquet"),
         (["describe", "data/mine", "--aus", "a.csv", "--au-scale", "grade"], 1, "unknown AU scale 'grade'; known: intensity, presence"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
