@@ -1,11 +1,13 @@
 """Stage feranno: train the pseudo-label head on the backbone's features of real faces; choose its epoch and calibrate it on val.
 
-It learns from `expression`, the annotators' label; the exact truth of procedural faces is not read.
+It learns from `expression`, the annotators' label; `true_expression` of procedural faces is not read. Where the manifest knows AUs of
+training faces, a second head learns to read them (`feranno.au_weight`); which of them it can be trusted with is measured on val.
 """
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.annotation_figures import reliability_diagram
+from components.au_check import SEEN, au_reading
 from components.device import torch_device
 from components.feature_store import feature_reader, store_features
 from components.plots import confusion_matrices, training_curves
@@ -21,18 +24,19 @@ from components.record import Record
 from components.tracking import log_metrics
 from synfer.annotation.calibration import fit_temperature, reliability, scale
 from synfer.annotation.feranno import Feranno, save_feranno
-from synfer.annotation.feranno_fit import FeatureSet, fit_feranno, predict_feranno
+from synfer.annotation.feranno_fit import FeatureSet, fit_feranno, predict_aus, predict_feranno
 from synfer.classifiers.examples import class_indices
 from synfer.config import Common
 from synfer.config import Feranno as Section
 from synfer.diffusion.backbone import load_backbone
 from synfer.files import whole_file
-from synfer.manifest import read_manifest
+from synfer.manifest import read_manifest, stack
 from synfer.metrics.classification import confusion
 from synfer.seeding import derive_seed
 
 PREDICTIONS = "val_logits.parquet"
-"""Logits of the val images by sample_id: rectification calibrates the pool on them without a second pass through the U-Net."""
+"""Logits of the val images by sample_id, and the AUs seen where the head reads any: rectification calibrates the pool and its tolerance on
+them without a second pass through the U-Net."""
 
 
 def run(section: Section, common: Common, *, development: Path, generator: Path, out: Path) -> None:
@@ -45,21 +49,25 @@ def run(section: Section, common: Common, *, development: Path, generator: Path,
     read = feature_reader(backbone, timestep=section.timestep, seed=common.seed)
     with tempfile.TemporaryDirectory(dir=out, prefix=".features-") as scratch:
         train_set, val_set = (
-            store_features(
-                read, development, list(rows["sample_id"]), class_indices(rows["expression"].tolist(), common.expressions),
-                size=backbone.image_size, batch_size=section.batch_size, store=Path(scratch) / name,
+            replace(
+                store_features(
+                    read, development, list(rows["sample_id"]), class_indices(rows["expression"].tolist(), common.expressions),
+                    size=backbone.image_size, batch_size=section.batch_size, store=Path(scratch) / name,
+                ),
+                aus=stack(rows, "aus"),
             )
             for name, rows in (("train", train), ("val", val))
         )  # fmt: skip
         model, history = fit_feranno(
             train_set, val_set, classes=common.expressions, width=section.width, epochs=section.epochs, batch_size=section.batch_size,
-            learning_rate=section.learning_rate, seed=derive_seed(common.seed, "feranno"), device=device,
+            learning_rate=section.learning_rate, au_weight=section.au_weight, seed=derive_seed(common.seed, "feranno"), device=device,
             on_epoch=lambda epoch, metrics: log_metrics(metrics, step=epoch),
         )  # fmt: skip
-        logits = predict_feranno(model, val_set)
-    _write_logits(val, logits, out)
-    _save(model, logits, val_set.labels, section, trained_on=len(train), out=out)
-    _record(history, logits, val_set, common.expressions, trained_on=len(train), out=out)
+        logits, seen = predict_feranno(model, val_set), predict_aus(model, val_set)
+    reading = au_reading(stack(val, "aus"), seen)
+    _write_predictions(val, logits, seen if model.shape.aus else None, out)
+    _save(model, logits, val_set.labels, reading, section, trained_on=len(train), out=out)
+    _record(history, logits, val_set, reading, common.expressions, trained_on=len(train), out=out)
 
 
 def _subset(rows: pd.DataFrame, wanted: int, seed: int) -> pd.DataFrame:
@@ -70,21 +78,30 @@ def _subset(rows: pd.DataFrame, wanted: int, seed: int) -> pd.DataFrame:
     return rows.iloc[np.sort(chosen)]
 
 
-def _write_logits(val: pd.DataFrame, logits: np.ndarray, out: Path) -> None:
-    ids = pa.array(val["sample_id"].tolist(), pa.string())
-    table = pa.table({"sample_id": ids, "logits": pa.array(list(logits), pa.list_(pa.float32()))})
+def _write_predictions(val: pd.DataFrame, logits: np.ndarray, seen: np.ndarray | None, out: Path) -> None:
+    columns = {"logits": logits} | ({} if seen is None else {SEEN: seen})
+    lists = {name: pa.array(list(rows), pa.list_(pa.float32())) for name, rows in columns.items()}
+    table = pa.table({"sample_id": pa.array(val["sample_id"].tolist(), pa.string()), **lists})
     with whole_file(out / PREDICTIONS) as temporary:
         pq.write_table(table, temporary)
 
 
-def _save(model: Feranno, logits: np.ndarray, labels: np.ndarray, section: Section, *, trained_on: int, out: Path) -> None:
-    card = {"timestep": section.timestep, "trained_on": trained_on, "temperature": fit_temperature(logits, labels)}
+def _save(
+    model: Feranno, logits: np.ndarray, labels: np.ndarray, reading: pd.DataFrame, section: Section, *, trained_on: int, out: Path
+) -> None:
+    card = {
+        "timestep": section.timestep,
+        "trained_on": trained_on,
+        "temperature": fit_temperature(logits, labels),
+        "readable_aus": reading.loc[reading["readable"], "AU"].tolist(),
+    }
     save_feranno(model, out, card)
 
 
 def _record(
-    history: list[dict[str, float]], logits: np.ndarray, val: FeatureSet, classes: tuple[str, ...], *, trained_on: int, out: Path
-) -> None:
+    history: list[dict[str, float]], logits: np.ndarray, val: FeatureSet, reading: pd.DataFrame, classes: tuple[str, ...], *,
+    trained_on: int, out: Path,
+) -> None:  # fmt: skip
     temperature = fit_temperature(logits, val.labels)
     before, after = reliability(scale(logits, 1.0), val.labels), reliability(scale(logits, temperature), val.labels)
     best, n = max(history, key=lambda epoch: epoch["val_uar"]), len(val)
@@ -96,6 +113,10 @@ def _record(
     record.metric("feranno/ece", after.ece, n=n)
     record.metric("feranno/temperature", temperature, n=n)
     record.metric("feranno/train_images", trained_on)
+    if len(reading):
+        record.metric("feranno/au_icc", reading["ICC"].mean(), n=n)
+        record.metric("feranno/readable_aus", int(reading["readable"].sum()))
+        record.table(f"Action units that FERAnno reads, on {n} val faces", reading)
     record.figure(
         "training", training_curves({"FERAnno": history}), title="Training of FERAnno",
         caption=f"The head sees the features of {trained_on} real faces; the epoch with the best UAR on val is kept.",

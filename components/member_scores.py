@@ -15,6 +15,7 @@ from components.feature_store import FeatureReader, feature_reader
 from components.fer_models import class_probabilities
 from components.feranno import PREDICTIONS
 from components.image_stream import image_batches
+from synfer.annotation.au_consistency import au_vectors
 from synfer.annotation.calibration import AnnotationError, as_scores
 from synfer.annotation.feranno import Feranno, load_feranno
 from synfer.annotation.rectifier import HeldOut
@@ -24,6 +25,7 @@ from synfer.config import Common
 from synfer.diffusion.backbone import load_backbone
 from synfer.images import load_images
 from synfer.manifest import read_manifest, stack
+from synfer.vocabulary import AU_COUNT
 
 HEAD = "FERAnno"
 
@@ -48,10 +50,14 @@ class AnnotationMembers:
 
         FERAnno draws the noise of a face from its id, so a face has the same scores in any batch.
         """
+        return self.look(pixels, sample_ids)[0]
+
+    def look(self, pixels: np.ndarray, sample_ids: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The `scores` of faces, and the AU vectors (N, AU_COUNT) that FERAnno reads in them; NaN for units that it does not know."""
         found = {name: as_scores(class_probabilities(model, pixels, self.common)) for name, model in self.annotators.items()}
         with torch.inference_mode():
-            found[HEAD] = self.head(*self.read(pixels, sample_ids)).float().cpu().numpy()
-        return found
+            logits, sides = (values.float().cpu().numpy() for values in self.head.read(*self.read(pixels, sample_ids)))
+        return {**found, HEAD: logits}, au_vectors(sides, self.head.shape.aus)
 
 
 def load_members(*, generator: Path, feranno: Path, fer_models: Path, common: Common) -> AnnotationMembers:
@@ -64,15 +70,22 @@ def load_members(*, generator: Path, feranno: Path, fer_models: Path, common: Co
     return AnnotationMembers(head, read, annotators, common, backbone.image_size)
 
 
-def folder_scores(members: AnnotationMembers, folder: Path, sample_ids: Sequence[str], *, batch_size: int) -> dict[str, np.ndarray]:
-    """Scores (N, K) of every member on the images of a dataset folder, in one stream; rows follow `sample_ids`."""
+def folder_scores(
+    members: AnnotationMembers, folder: Path, sample_ids: Sequence[str], *, batch_size: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Scores (N, K) of every member on the images of a dataset folder, and the AU vectors (N, AU_COUNT) seen, in one stream.
+
+    Rows follow `sample_ids`; AUs are NaN where FERAnno does not know them.
+    """
     position = {sample_id: row for row, sample_id in enumerate(sample_ids)}
     scores = {name: np.empty((len(sample_ids), len(members.common.expressions))) for name in members.names}
+    aus = np.empty((len(sample_ids), AU_COUNT), dtype=np.float32)
     for batch_ids, pixels in image_batches(folder, sample_ids, size=members.image_size, batch_size=batch_size, title="annotation"):
         rows = [position[sample_id] for sample_id in batch_ids]
-        for name, found in members.scores(pixels, batch_ids).items():
-            scores[name][rows] = found
-    return scores
+        found, aus[rows] = members.look(pixels, batch_ids)
+        for name, of_member in found.items():
+            scores[name][rows] = of_member
+    return scores, aus
 
 
 def held_out_scores(members: AnnotationMembers, *, development: Path, feranno: Path) -> HeldOut:

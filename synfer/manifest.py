@@ -40,6 +40,7 @@ OPTIONAL: dict[str, pa.DataType] = {
     "agreement": pa.float32(),  # share of members whose argmax is the label
     "action": pa.string(),  # keep, relabel, soften or reject
     "reason": pa.string(),  # why, in words
+    "aus_seen": pa.list_(pa.float32()),  # generated faces: AU_COUNT intensities 0..5 that FERAnno sees; NaN where it cannot be trusted
 }
 
 
@@ -70,13 +71,16 @@ def _check_values(column: pd.Series, known: tuple[str, ...], name: str, where: s
 
 
 def _check_aus(frame: pd.DataFrame, where: str) -> None:
-    lengths = frame["aus"].map(len)
-    if (lengths != AU_COUNT).any():
-        row = frame[lengths != AU_COUNT].iloc[0]
-        raise ManifestError(f"{where}: sample {row['sample_id']} has {len(row['aus'])} AU intensities, not {AU_COUNT}")
-    aus = stack(frame, "aus")
-    if (bad := (aus < 0) | (aus > MAX_INTENSITY)).any():
-        raise ManifestError(f"{where}: an AU intensity of {aus[bad][0]:g} lies outside 0..5")
+    for column in ("aus", "aus_seen"):
+        if column not in frame.columns:
+            continue
+        lengths = frame[column].map(len)
+        if (lengths != AU_COUNT).any():
+            row = frame[lengths != AU_COUNT].iloc[0]
+            raise ManifestError(f"{where}: sample {row['sample_id']} has {len(row[column])} AU intensities, not {AU_COUNT}, in {column!r}")
+        aus = stack(frame, column)
+        if (bad := (aus < 0) | (aus > MAX_INTENSITY)).any():
+            raise ManifestError(f"{where}: an AU intensity of {aus[bad][0]:g} lies outside 0..5, in {column!r}")
 
 
 def read_manifest(folder: Path) -> pd.DataFrame:

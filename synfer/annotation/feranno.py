@@ -2,7 +2,8 @@
 
 Two encoders bring both to a small grid of tokens, a bi-directional cross-attention block lets each look at the other, and a linear head
 reads all tokens in their places: a raised brow and a raised lip differ by where they are. After SynFER, which prints no widths. The head
-takes tensors only, so any diffusion model can feed it.
+takes tensors only, so any diffusion model can feed it. Where the corpus has action units, a second linear head [ours] reads their
+intensities from the same tokens.
 """
 
 from __future__ import annotations
@@ -30,13 +31,17 @@ _TOKENS = 4  # tokens a side
 
 @dataclass(frozen=True)
 class FerannoShape:
-    """What a head was built for: channels of each U-Net map, expression words with an attention map, class names, width."""
+    """What a head was built for: channels of each U-Net map, expression words with an attention map, class names, width.
+
+    `aus` are the codes whose intensities it reads, left and right apart for sided units (`au_consistency.SIDE_CODES`); none for no AU head.
+    """
 
     channels: tuple[int, ...]
     words: int
     classes: tuple[str, ...]
     width: int = 64
     heads: int = 4
+    aus: tuple[str, ...] = ()
 
 
 def pool_map(features: Tensor, side: int = MAX_SIDE) -> Tensor:
@@ -107,7 +112,7 @@ class BidirectionalFusion(nn.Module):
 
 
 class Feranno(nn.Module):
-    """U-Net maps and attention maps -> class logits (N, K)."""
+    """U-Net maps and attention maps -> class logits (N, K), and AU intensities (N, A) where the shape names AUs."""
 
     def __init__(self, shape: FerannoShape, *, dropout: float = 0.2) -> None:
         super().__init__()
@@ -117,6 +122,7 @@ class Feranno(nn.Module):
         self.fusion = BidirectionalFusion(shape.width, shape.heads, dropout)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * _TOKENS**2 * shape.width, len(shape.classes))
+        self.au_head = nn.Linear(2 * _TOKENS**2 * shape.width, len(shape.aus)) if shape.aus else None
 
     def measure(self, maps: Sequence[Tensor], attention: Tensor) -> None:
         """Take the standardisation of every input from training features (shapes as in `forward`)."""
@@ -126,13 +132,21 @@ class Feranno(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], attention: Tensor) -> Tensor:
         """Logits (N, K) of U-Net maps [(N, C_i, h_i, w_i)] and attention maps (N, words, h, w)."""
+        return self.head(self._tokens(maps, attention))
+
+    def read(self, maps: Sequence[Tensor], attention: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and AU intensities (N, A), in steps and not clipped, of inputs as in `forward`; A is 0 without an AU head."""
+        tokens = self._tokens(maps, attention)
+        return self.head(tokens), tokens.new_zeros(len(tokens), 0) if self.au_head is None else self.au_head(tokens)
+
+    def _tokens(self, maps: Sequence[Tensor], attention: Tensor) -> Tensor:
         found = tuple(features.shape[1] for features in maps), attention.shape[1]
         if found != (self.shape.channels, self.shape.words):
             raise AnnotationError(
                 f"features have channels and words {found}; this head was built for {self.shape.channels, self.shape.words}"
             )
         seen, attended = self.fusion(self.map_encoder(maps), self.attention_encoder([attention]))
-        return self.head(self.dropout(torch.cat([seen, attended], dim=1)).flatten(1))
+        return self.dropout(torch.cat([seen, attended], dim=1)).flatten(1)
 
 
 def save_feranno(model: Feranno, folder: Path, card: dict[str, Any]) -> str:
@@ -152,7 +166,8 @@ def load_feranno(folder: Path, *, device: str | torch.device = "cpu") -> tuple[F
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     if (digest := sha256(folder / WEIGHTS)) != card["sha256"]:
         raise AnnotationError(f"{folder / WEIGHTS} has sha256 {digest[:12]}, its card says {card['sha256'][:12]}")
-    shape = card["shape"]
-    model = Feranno(FerannoShape(**{**shape, "channels": tuple(shape["channels"]), "classes": tuple(shape["classes"])}))
+    # JSON has lists for tuples; cards of heads without AUs may lack `aus`.
+    shape: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in card["shape"].items()}
+    model = Feranno(FerannoShape(**shape))
     model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
     return model.eval().requires_grad_(False).to(device), card

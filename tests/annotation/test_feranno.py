@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +8,8 @@ import torch
 
 from synfer.annotation.calibration import AnnotationError
 from synfer.annotation.feranno import Feranno, FerannoShape, load_feranno, pool_map, save_feranno
-from synfer.annotation.feranno_fit import FeatureSet, fit_feranno, predict_feranno
+from synfer.annotation.feranno_fit import FeatureSet, fit_feranno, predict_aus, predict_feranno
+from synfer.vocabulary import AU_COUNT, AU_INDEX, left_right
 
 CLASSES = ("neutral", "happiness", "anger")
 CHANNELS, SIDES, WORDS = (16, 16, 8), (4, 8, 16), 3
@@ -23,6 +26,19 @@ def features(rng: np.random.Generator, n: int, *, where: str = "both") -> Featur
     if where in ("both", "attention"):
         attention[rows, labels, 5:7, 2:5] += np.float16(0.04)
     return FeatureSet(maps, attention, labels)
+
+
+def with_aus(rng: np.random.Generator, data: FeatureSet) -> FeatureSet:
+    """The features with AU 26 drawn into one channel, the left half of AU 12 into another; half of the faces do not know AU 26."""
+    jaw, corner = (rng.uniform(0, 5, len(data)).astype(np.float32) for _ in range(2))
+    data.maps[0][:, 5] += (jaw[:, None, None] - 2.5).astype(np.float16)
+    data.maps[0][:, 6] += (corner[:, None, None] - 2.5).astype(np.float16)
+    aus = np.full((len(data), AU_COUNT), np.nan, dtype=np.float32)
+    aus[:, [AU_INDEX[code] for code in ("12", "R12", "43")]] = 0.0
+    aus[:, AU_INDEX["12"]] = 1.0 + rng.random(len(data))
+    aus[:, AU_INDEX["L12"]] = corner
+    aus[: len(data) // 2, AU_INDEX["26"]] = jaw[: len(data) // 2]
+    return replace(data, aus=aus)
 
 
 @pytest.mark.parametrize("where", ["maps", "attention"])
@@ -58,6 +74,41 @@ def test_a_saved_head_answers_the_same_whatever_the_batch(tmp_path: Path) -> Non
     assert predict_feranno(loaded, data, batch_size=3) == pytest.approx(predict_feranno(loaded, data), abs=1e-5)
     assert card["timestep"] == 10
     assert loaded.shape.classes == CLASSES
+
+
+def test_the_au_head_reads_known_units_beside_the_expression_and_is_saved(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    train, val, test = (with_aus(rng, features(rng, n)) for n in (480, 60, 120))
+    model, _ = fit_feranno(train, val, classes=CLASSES, width=32, epochs=6, batch_size=32, learning_rate=4e-3, seed=1)
+    assert model.shape.aus == ("26", "L12", "R12")  # 43 never varies, nothing is known of the others
+    assert (predict_feranno(model, test).argmax(axis=1) == test.labels).mean() > 0.85
+    seen = predict_aus(model, test)
+    assert test.aus is not None
+    known = slice(0, len(test) // 2)
+    assert np.corrcoef(seen[known, AU_INDEX["26"]], test.aus[known, AU_INDEX["26"]])[0, 1] > 0.8
+    assert np.corrcoef(left_right(seen, "12")[0], left_right(test.aus, "12")[0])[0, 1] > 0.8
+    assert np.isnan(seen[:, AU_INDEX["43"]]).all()
+    assert (seen[:, AU_INDEX["26"]] >= 0).all()
+    save_feranno(model, tmp_path, {})
+    loaded, _ = load_feranno(tmp_path)
+    assert np.array_equal(predict_aus(loaded, test), seen, equal_nan=True)
+
+
+def test_without_aus_there_is_no_au_head_and_saved_heads_without_one_load(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    data = features(rng, 60)
+    nothing_known = replace(data, aus=np.full((60, AU_COUNT), np.nan, dtype=np.float32))
+    plain, _ = fit_feranno(data, data, classes=CLASSES, width=16, epochs=1)
+    unlabelled, _ = fit_feranno(nothing_known, data, classes=CLASSES, width=16, epochs=1)
+    off, _ = fit_feranno(with_aus(rng, features(rng, 60)), data, classes=CLASSES, width=16, epochs=1, au_weight=0.0)
+    assert plain.shape.aus == unlabelled.shape.aus == off.shape.aus == ()
+    assert np.array_equal(predict_feranno(plain, data), predict_feranno(unlabelled, data))
+    assert np.isnan(predict_aus(plain, data)).all()
+    save_feranno(plain, tmp_path, {})
+    card = json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))
+    del card["shape"]["aus"]  # as before there was an AU head
+    (tmp_path / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    assert np.array_equal(predict_feranno(load_feranno(tmp_path)[0], data), predict_feranno(plain, data))
 
 
 def test_the_scale_of_the_features_does_not_matter() -> None:
