@@ -118,7 +118,7 @@ class Synthesis(Section):
     num_inference_steps: Positive = 10
     guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the caption")
     au_guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the AUs; equal scales need one forward less")
-    cfg_interval: tuple[Share, Share] = Field((0.0, 1.0), description="share of the denoising in which both scales act, 0 the noisiest step")
+    cfg_interval: tuple[Share, Share] = Field((0.0, 1.0), description="share of the denoising in which both scales act, 0 is all noise")
     semantic_guidance: float = Field(0.05, ge=0, description="lambda: step along the unit gradient in shares of the norm; 0 is off")
     guidance_form: Literal["latent", "published"] = Field("latent", description="latent (the backbone's own guide) or published (pixels)")
     guidance_confidence: Share = Field(0.8, description="latent form: samples whose guide is surer than this are left alone")

@@ -30,7 +30,7 @@ SEED = 0
 GENERATOR_FACES = Range(24_000, GENERATOR, SEED, independent=0.55)
 AUTOENCODER = Schedule(steps=6_800, learning_rate=1.5e-3, warmup=60, ema_decay=0.995, save_every=200)
 PERCEPTION = Schedule(steps=3_600, learning_rate=1.5e-3, warmup=50, ema_decay=0.995, save_every=600)
-DENOISER = Schedule(steps=12_000, learning_rate=6e-4, warmup=150, ema_decay=0.999, save_every=500)
+DENOISER = Schedule(steps=12_500, learning_rate=6e-4, warmup=150, ema_decay=0.999, save_every=500)
 DENOISER_BATCH = 32
 _WATCHED = 140
 

@@ -6,6 +6,9 @@ Three properties that a single-token, binary adapter cannot have:
 1. One token per AU, so the softmax over AUs differs from place to place and an AU can act locally. (With a single key it is 1 everywhere.)
 2. "Unspecified" is not "relaxed": an AU whose intensity is NaN has a learned null embedding, one AU at a time.
 3. Intensities are ordinal: the embedding runs along learned increments A, B, C, D, E; a fractional intensity lies between its neighbours.
+
+A side is its unit and something more: the token of L12 is that of 12 plus what is its own. Alone, the token of a side was never found by
+training: faces that have only one are rare, and beside the unit's own token it says little.
 """
 
 from __future__ import annotations
@@ -24,10 +27,13 @@ from torch import Tensor, nn
 
 from synfer.errors import SynferError
 from synfer.files import whole_file
-from synfer.vocabulary import AU_COUNT, MAX_INTENSITY
+from synfer.vocabulary import AU_COUNT, AU_INDEX, MAX_INTENSITY, SIDED_AUS
 
 WEIGHTS = "au_adapter.safetensors"
 _LEVELS = int(MAX_INTENSITY)
+_SIDES = [AU_INDEX[f"{side}{unit}"] for unit in SIDED_AUS for side in "LR"]
+_UNITS = [AU_INDEX[unit] for unit in SIDED_AUS for _ in "LR"]
+"""Entries of the sides, left and right in turn, and of the units that they are sides of."""
 
 
 class AdapterError(SynferError):
@@ -35,13 +41,19 @@ class AdapterError(SynferError):
 
 
 class AUTokens(nn.Module):
-    """AU intensities to tokens: identity embedding + ordinal intensity embedding, mixed by a small MLP."""
+    """AU intensities to tokens: identity embedding + ordinal intensity embedding, mixed by a small MLP.
+
+    The rows of a side (L12) are added to those of its unit (12); they start alike for all left sides and for all right ones.
+    """
 
     def __init__(self, cross_attention_dim: int) -> None:
         super().__init__()
         self.identity = nn.Parameter(torch.randn(AU_COUNT, cross_attention_dim) * 0.5)
         self.increments = nn.Parameter(torch.randn(AU_COUNT, _LEVELS, cross_attention_dim) * 0.5)  # A, B, C, D, E of each AU
         self.unspecified = nn.Parameter(torch.zeros(AU_COUNT, cross_attention_dim))
+        with torch.no_grad():
+            self.identity[_SIDES] = torch.randn(2, cross_attention_dim).repeat(len(SIDED_AUS), 1) * 0.5
+            self.increments[_SIDES] = 0.0
         self.mix = nn.Sequential(
             nn.LayerNorm(cross_attention_dim), nn.Linear(cross_attention_dim, cross_attention_dim), nn.SiLU(),
             nn.Linear(cross_attention_dim, cross_attention_dim),
@@ -54,9 +66,14 @@ class AUTokens(nn.Module):
         value = torch.nan_to_num(intensities).to(self.identity.dtype)
         levels = torch.arange(_LEVELS, device=value.device, dtype=value.dtype)
         reached = (value[..., None] - levels).clamp(0.0, 1.0)  # (N, A, 5): intensity 2.4 -> 1, 1, 0.4, 0, 0
-        graded = torch.einsum("nal,ald->nad", reached, self.increments)
-        tokens = self.identity + torch.where(known[..., None], graded, self.unspecified)
+        graded = torch.einsum("nal,ald->nad", reached, _with_units(self.increments))
+        tokens = _with_units(self.identity) + torch.where(known[..., None], graded, self.unspecified)
         return self.norm(tokens + self.mix(tokens))
+
+
+def _with_units(rows: Tensor) -> Tensor:
+    """Rows (AU_COUNT, ...) in which every side has its unit's row added to its own."""
+    return rows.index_add(0, torch.tensor(_SIDES, device=rows.device), rows[_UNITS])
 
 
 class AUAdapter:

@@ -72,6 +72,20 @@ def test_a_fractional_intensity_lies_between_its_neighbours():
     torch.testing.assert_close(middle, (low + high) / 2)
 
 
+def test_a_side_is_its_unit_and_something_of_its_own():
+    tokens = AUTokens(16)
+    unit, left, right = (AU_INDEX[code] for code in ("12", "L12", "R12"))
+    at_first = tokens(smile(3))[0].detach()
+    with torch.no_grad():
+        tokens.identity[unit] += torch.linspace(-1, 1, 16)
+        of_the_unit = tokens(smile(3))[0]
+        tokens.identity[unit] -= torch.linspace(-1, 1, 16)
+        tokens.identity[left] += torch.linspace(-1, 1, 16)
+        of_the_left = tokens(smile(3))[0]
+    moved = [torch.nonzero((after - at_first).abs().sum(dim=-1) > 1e-4).flatten().tolist() for after in (of_the_unit, of_the_left)]
+    assert moved == [[unit, left, right], [left]]
+
+
 def test_saved_weights_come_back(backbone, tmp_path):
     backbone.au_adapter.save(tmp_path)
     other = plain_unet(backbone.unet)
