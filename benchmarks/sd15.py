@@ -144,7 +144,7 @@ def _train(backbone: Backbone, modules: list[nn.Module], precision: str, folder:
 def _sample(backbone: Backbone) -> Tensor:
     """Latents after one denoising step, steered as published: a pixel classifier behind the decoder, a second forward."""
     guide = create(GUIDE, DEFAULT_EXPRESSIONS, image_size=GUIDE_PIXELS).to(backbone.device).eval().requires_grad_(False)
-    semantic = published(backbone, lambda images: guide(images.float()), strength=0.05, window=(0.0, 1.0))
+    semantic = published(backbone, guide, strength=0.05, window=(0.0, 1.0))
     conditions = Conditions([_CAPTION], torch.full((1, AU_COUNT), 2.0).numpy(), [0])
     targets = torch.tensor([1], device=backbone.device)
     return sample_latents(backbone, conditions, num_inference_steps=1, semantic=semantic, targets=targets)

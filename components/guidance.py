@@ -12,6 +12,7 @@ import torch
 from synfer.classifiers.examples import class_indices
 from synfer.classifiers.models import Classifier
 from synfer.config import Synthesis
+from synfer.diffusion.au_adapter import AdapterError
 from synfer.diffusion.backbone import Backbone
 from synfer.diffusion.guidance import SemanticGuidance, published
 from synfer.diffusion.latent_guide import LatentGuide, LatentGuideError
@@ -53,6 +54,15 @@ def check_guidance(section: Synthesis, backbone: Backbone, classifier: Classifie
     for name in expressions:
         if section.semantic_guidance > 0 and name not in classes:
             raise LatentGuideError(unknown(f"class of the {section.guidance_form} guide", name, classes))
+
+
+def check_adapter(section: Synthesis, backbone: Backbone, aus: np.ndarray) -> None:
+    """Raise AdapterError, before any face is drawn, if AUs are asked (N, AU_COUNT; NaN asks for nothing) that the backbone cannot draw."""
+    if section.au_guidance_scale > 0 and not np.isnan(aus).all() and backbone.au_adapter.silent:
+        raise AdapterError(
+            f"the AU adapter of the backbone {backbone.name} was never trained: asked AUs would change nothing; train it with "
+            "generator.adapt=adapter, or draw by caption alone with synthesis.au_guidance_scale=0"
+        )
 
 
 def latent_guide(backbone: Backbone) -> LatentGuide:

@@ -21,6 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from components.device import torch_device
+from components.guidance import check_adapter
 from components.sample_folder import write_samples
 from components.sample_plan import plan_samples
 from components.stages import TRAIN_HERE
@@ -33,6 +34,7 @@ from synfer.diffusion.backbone import Backbone, load_backbone
 from synfer.errors import SynferError
 from synfer.faces.sheet import labelled_sheet
 from synfer.images import encode_png, resize
+from synfer.manifest import stack
 from synfer.prompt import Prompt, Sweep, make_prompt
 from synfer.vocabulary import ATTRIBUTES, AU_NAMES
 
@@ -129,6 +131,7 @@ class Sampler:
             raise SamplingError(f"n is {count}; a sample has at least one face")
         self._check_caption(prompt)
         rows = plan_samples(prompt, n=count, seed=seed)
+        check_adapter(section, self.backbone, stack(rows, "aus"))
         images = self._draw(section, rows)
         return Samples(images, rows, _sheet(prompt, section, rows, images, name=self.backbone.name, seed=seed), self.backbone.name)
 

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from components.device import torch_device
-from components.guidance import check_guidance, semantic_guidance, steerable, write_steering
+from components.guidance import check_adapter, check_guidance, semantic_guidance, steerable, write_steering
 from components.layouts import LayoutError, Layouts, choose_layouts, gather_layouts, layout_pool
 from components.plan import plan_faces
 from components.record import Record
@@ -44,6 +44,7 @@ def run(section: Section, common: Common, *, development: Path, generator: Path,
     guide = load(fer_models / "guide", device=device)
     check_guidance(section, backbone, guide, common.expressions)
     plan = plan_faces(section.images, expressions=common.expressions, seed=common.seed)
+    check_adapter(section, backbone, stack(plan, "aus"))
     plan["layout_from"] = choose_layouts(plan["seed"], layout_pool(development, fer_models)) if section.layout != "none" else ""
     layouts = gather_layouts(development, plan["layout_from"], out / _LAYOUTS) if section.layout != "none" else None
     shards = [plan.iloc[start : start + section.shard_images] for start in range(0, len(plan), section.shard_images)]

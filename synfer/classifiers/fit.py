@@ -76,12 +76,13 @@ EXPRESSIONS = Objective(soft_cross_entropy, lambda targets: targets, score_class
 def action_units(codes: Sequence[str], spread: np.ndarray | None = None) -> Objective:
     """Intensities of the AUs `codes` (K), which the model's outputs follow in steps of 0..5; mirroring swaps left and right.
 
-    `spread` (K,) is the standard deviation of each AU over the training set. An AU is absent from most faces: an absolute error would
+    `spread` (K,) is the standard deviation of each AU over the training set; one that never varies (0, or NaN where none is known) counts
+    in plain steps. An AU is absent from most faces: an absolute error would
     aim at the median, which is 0, and without the spread the rare AUs would hardly weigh. The outputs are steps and not shares of 5, for
     then they vary about as much as a fresh head moves in a step of AdamW; at a fifth of it the head drowns what there is to learn.
     """
     order = torch.from_numpy(flip_order(codes))
-    unit = torch.ones(len(codes)) if spread is None else torch.from_numpy(spread.astype(np.float32))
+    unit = torch.ones(len(codes)) if spread is None else torch.from_numpy(np.where(spread > 0, spread, 1.0).astype(np.float32))
 
     def loss(outputs: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
         return intensity_loss(outputs, targets, unit.to(outputs.device))

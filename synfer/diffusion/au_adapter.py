@@ -99,6 +99,12 @@ class AUAdapter:
         """The processors of the cross-attention layers by layer name, in the U-Net's order."""
         return _cross_processors(self.unet)
 
+    @property
+    def silent(self) -> bool:
+        """Whether it was never trained: every V is zero, and no AU changes what the U-Net predicts."""
+        index = self.index
+        return not any(bool(processor.to_v_ip[index].weight.any()) for processor in self.processors.values())
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """The adapter's own weights: tokens, and K and V of every cross-attention layer."""
         yield from self._tensors().values()

@@ -67,7 +67,7 @@ def published(
 
 def through_decoder(backbone: Backbone, classify_pixels: Callable[[Tensor], Tensor]) -> Classify:
     """A classifier of clean latents that decodes them and classifies the image (N, 3, H, W)."""
-    return lambda clean, timestep: classify_pixels(backbone.decode(clean).clamp(-1.0, 1.0))
+    return lambda clean, timestep: classify_pixels(backbone.decode(clean).float().clamp(-1.0, 1.0))
 
 
 class Steering:

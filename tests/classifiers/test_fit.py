@@ -77,6 +77,11 @@ def test_an_error_counts_in_units_of_the_spread() -> None:
     assert intensity_loss(outputs, targets, torch.tensor([2.0, 1.0])).item() == pytest.approx((1.5**2 + 1.5**2) / 2)
 
 
+def test_an_action_unit_that_never_varies_counts_in_plain_steps() -> None:
+    objective = action_units(("12", "26", "9"), np.array([0.0, np.nan, 2.0]))
+    assert objective.loss(torch.zeros(1, 3), torch.tensor([[1.0, 2.0, 4.0]]), 0.0).item() == pytest.approx((1 + 4 + 4) / 3)
+
+
 def test_a_regressor_learns_the_intensity_of_each_side() -> None:
     rng = np.random.default_rng(0)
     left, right = rng.uniform(0, 5, (2, 400))

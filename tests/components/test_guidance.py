@@ -1,17 +1,19 @@
 """Which guide steers: the backbone's own or a classifier of pixels; a missing one is told before a face is drawn."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from components.guidance import check_guidance, guide_probabilities, semantic_guidance, steered_by, write_steering
+from components.guidance import check_adapter, check_guidance, guide_probabilities, semantic_guidance, steered_by, write_steering
 from components.plan import plan_faces
 from components.synthesis import draw_faces, run
 from synfer.classifiers.models import create, load, save
+from synfer.diffusion.au_adapter import AdapterError, attach_au_adapter
 from synfer.diffusion.backbone import load_backbone
 from synfer.diffusion.latent_guide import GUIDE, LatentGuideError
-from synfer.vocabulary import DEFAULT_EXPRESSIONS
+from synfer.vocabulary import AU_COUNT, DEFAULT_EXPRESSIONS
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,17 @@ def test_other_settings_need_no_latent_guide(section, backbone, classifier):
 def test_an_expression_that_the_guide_cannot_tell_is_named(section, backbone, classifier):
     with pytest.raises(LatentGuideError, match="unknown class of the latent guide 'contempt'"):
         check_guidance(section, backbone, classifier, [*DEFAULT_EXPRESSIONS, "contempt"])
+
+
+def test_an_adapter_that_was_never_trained_is_told_where_action_units_are_asked(section, backbone):
+    unet = copy.deepcopy(backbone.unet)
+    untrained = replace(backbone, unet=unet, au_adapter=attach_au_adapter(unet, silent=True))
+    asked, nothing = np.zeros((2, AU_COUNT)), np.full((2, AU_COUNT), np.nan)
+    with pytest.raises(AdapterError, match=r"generator.adapt=adapter.*synthesis.au_guidance_scale=0"):
+        check_adapter(section, untrained, asked)
+    check_adapter(section, untrained, nothing)
+    check_adapter(section.model_copy(update={"au_guidance_scale": 0.0}), untrained, asked)
+    check_adapter(section, backbone, asked)
 
 
 def test_the_guides_verdict_on_finished_faces_follows_the_wanted_order_of_classes(backbone):
