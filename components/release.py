@@ -92,6 +92,7 @@ def _card(section: Release, common: Common, frame: pd.DataFrame, checked: dict[s
         metrics={key: value for stage in stages for key, value in read_metrics(stage).items()},
         expectations=checked["expectations"],
         au_count=AU_COUNT,
+        columns=list(frame.columns),
         members=[name.removeprefix("p_") for name in frame.columns if name.startswith("p_")],
         lineage=lineage_tags(root),
     )

@@ -106,7 +106,7 @@ class Feranno(Section):
     batch_size: Positive = 64
     learning_rate: float = Field(2e-3, gt=0)
     width: Positive = Field(64, description="width of the two encoders and the fusion block, a multiple of 4")
-    au_weight: float = Field(1.0, ge=0, description="weight of the AU loss beside the expression's, 0 for no AU head")
+    au_weight: float = Field(3.0, ge=0, description="weight of the AU loss beside the expression's, 0 for no AU head")
 
 
 class Synthesis(Section):

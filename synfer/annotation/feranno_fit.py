@@ -21,7 +21,7 @@ from synfer.annotation.au_consistency import SIDE_CODES, au_vectors, side_intens
 from synfer.annotation.calibration import AnnotationError
 from synfer.annotation.feranno import Feranno, FerannoShape
 
-AU_WEIGHT = 1.0
+AU_WEIGHT = 3.0
 """Weight of the AU loss beside the cross-entropy."""
 
 _LEAST_SPREAD = 0.25  # steps; a unit that hardly varies is not to outweigh the others

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from components import feranno
+from components.au_check import au_reading
 from components.feature_store import store_features
 from components.record import read_metrics
 from components.workspace import Workspace
@@ -13,7 +14,8 @@ from synfer.annotation.calibration import fit_temperature
 from synfer.annotation.feranno import load_feranno
 from synfer.config import Config
 from synfer.images import load_images
-from synfer.manifest import read_manifest
+from synfer.manifest import read_manifest, stack
+from synfer.vocabulary import AU_INDEX
 
 
 def test_the_stage_leaves_a_head_its_calibration_and_the_val_logits(head: Path, world: Workspace, settings: Config) -> None:
@@ -26,6 +28,20 @@ def test_the_stage_leaves_a_head_its_calibration_and_the_val_logits(head: Path, 
     assert card["temperature"] == pytest.approx(fit_temperature(np.stack(left["logits"]), labels), rel=1e-3)
     assert model.shape.classes == settings.common.expressions
     assert card["trained_on"] == (frame["split"] == "train").sum() or card["trained_on"] == settings.feranno.train_images
+
+
+def test_the_head_reads_the_aus_of_the_corpus_and_says_which_can_be_trusted(head: Path, world: Workspace) -> None:
+    model, card = load_feranno(head)
+    frame = read_manifest(world.stage("corpus") / "development").set_index("sample_id")
+    left = pd.read_parquet(head / feranno.PREDICTIONS)
+    known, seen = stack(frame.loc[left["sample_id"]], "aus"), np.stack(left["aus_seen"])
+    assert {"26", "L12", "R12"} <= set(model.shape.aus)
+    assert "43" not in model.shape.aus  # no face of the corpus closes its eyes
+    assert np.isnan(seen[:, AU_INDEX["43"]]).all()
+    assert seen[:, AU_INDEX["26"]].min() >= 0
+    reading = au_reading(known, seen)
+    assert card["readable_aus"] == reading.loc[reading["readable"], "AU"].tolist()
+    assert read_metrics(head)["feranno/au_icc"].value == pytest.approx(reading["ICC"].mean())
 
 
 def test_nothing_of_the_features_is_left_and_the_metrics_are_there(head: Path) -> None:

@@ -5,12 +5,16 @@ import pandas as pd
 import pytest
 
 from components import feranno, rectification
+from components.au_check import check_aus
 from components.record import read_metrics, read_tables
 from components.workspace import Workspace
 from synfer.annotation.calibration import AnnotationError
+from synfer.annotation.rectifier import HeldOut, rectify_labels
+from synfer.annotation.rectify import ACTIONS
+from synfer.classifiers.examples import class_indices
 from synfer.config import Config
 from synfer.manifest import read_manifest, stack
-from synfer.vocabulary import EXPRESSIONS
+from synfer.vocabulary import DEFAULT_EXPRESSIONS, EXPRESSIONS
 
 
 def rectify(world: Workspace, settings: Config, head: Path, out: Path) -> pd.DataFrame:
@@ -47,11 +51,14 @@ def test_every_row_and_column_stays_and_the_labels_join(world: Workspace, out: P
 def test_a_rerun_leaves_the_same_manifest_and_other_batches_the_same_posterior(
     world: Workspace, settings: Config, head: Path, out: Path, tmp_path: Path
 ) -> None:
-    smaller = settings.model_copy(update={"rectification": settings.rectification.model_copy(update={"batch_size": 9})})
+    section = settings.rectification.model_copy(update={"batch_size": 9, "au_consistency": False})
+    smaller = settings.model_copy(update={"rectification": section})
     rectify(world, settings, head, tmp_path / "again")
     other_batches = rectify(world, smaller, head, tmp_path / "batches")
     assert (out / "manifest.parquet").read_bytes() == (tmp_path / "again" / "manifest.parquet").read_bytes()
     assert np.abs(stack(read_manifest(out), "posterior") - stack(other_batches, "posterior")).max() < 1e-3
+    assert "aus_seen" not in other_batches.columns
+    assert "rectification/au_contradictions" not in read_metrics(tmp_path / "batches")
 
 
 def test_metrics_have_intervals_and_the_table_of_rules_names_what_one_might_do_instead(out: Path) -> None:
@@ -66,6 +73,34 @@ def test_metrics_have_intervals_and_the_table_of_rules_names_what_one_might_do_i
     assert all(f"rectification/{name}" in metrics for name in names)
     rules = next(table for table in read_tables(out) if table.title.startswith("Which label"))
     assert "the intent as it is" in {row[0] for row in rules.rows}
+
+
+def test_aus_that_few_val_faces_cannot_vouch_for_are_unknown_and_soften_nothing(out: Path) -> None:
+    assert np.isnan(stack(read_manifest(out), "aus_seen")).all()
+    assert read_metrics(out)["rectification/au_contradictions"].value == 0
+    table = next(table for table in read_tables(out) if table.title.startswith("Asked against seen action units"))
+    assert {"L12", "26"} <= {row[0] for row in table.rows}
+
+
+def test_a_face_that_contradicts_its_aus_is_not_asserted(out: Path) -> None:
+    frame = read_manifest(out)
+    asked = stack(frame, "aus")
+    seen = np.where(np.arange(len(asked))[:, None] % 2, asked, 5.0 - asked).astype(np.float32)  # every second face shows something else
+    known = np.random.default_rng(0).permutation(np.tile(asked, (8, 1)))
+    check = check_aus(asked, seen, known=known, known_seen=known)
+    found = check.contradictions.found
+    assert found[::2].all()
+    assert not found[1::2].any()
+    sure = np.eye(7)[class_indices(frame["expression"].tolist(), DEFAULT_EXPRESSIONS)] * 8.0
+    held_out = HeldOut({"annotator_0": np.tile(sure, (8, 1))}, np.tile(sure.argmax(axis=1), 8))
+    given = sure.argmax(axis=1)
+    rectified = rectify_labels({"annotator_0": sure}, given, held_out, classes=DEFAULT_EXPRESSIONS)
+    assert (rectified.decisions.action == ACTIONS.index("keep")).all()
+    decided = rectification.with_decisions(frame, rectification.without_contradictions(rectified, check))
+    assert (decided["action"] == np.where(found, "soften", "keep")).all()
+    assert decided.loc[found, "reason"].str.contains(r"asked AU \w+ at .* is seen.*so the label is not asserted").all()
+    assert not decided.loc[~found, "reason"].str.contains("AU").any()
+    assert (decided["weight"] == 1).all()
 
 
 def test_a_head_of_another_corpus_is_refused(world: Workspace, settings: Config, head: Path, tmp_path: Path) -> None:
