@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from components.au_check import FLOOR, AuCheck, au_reading, check_aus
-from synfer.annotation.au_consistency import SIDE_CODES, soften_contradicting
+from synfer.annotation.au_consistency import SIDE_CODES, Tolerance, contradictions, soften_contradicting
 from synfer.annotation.feranno import Feranno
 from synfer.annotation.feranno_fit import FeatureSet, fit_feranno, predict_aus
 from synfer.annotation.rectify import ACTIONS, Decisions
+from synfer.descriptions.action_units import ActionUnitTable
 from synfer.faces.face import Face
 from synfer.faces.renderer import render
 from synfer.faces.scene import draw_scene
@@ -98,6 +100,20 @@ def test_what_the_reader_cannot_be_trusted_with_is_unknown() -> None:
         assert np.isfinite(check.seen[:, AU_INDEX[code]]).all() == readable
     judged = np.isfinite(check.tolerance.steps).any(axis=0)
     assert {code for code, found in zip(SIDE_CODES, judged, strict=True) if found} == {"L12", "R12"}
+
+
+def test_a_detectors_table_may_take_the_place_of_the_head() -> None:
+    rows = pd.DataFrame({"sample_id": ["a", "b", "c"]})
+    openface = pd.DataFrame({"file": ["a.png", "b.png"], "AU12_r": [0.2, 3.9], "AU45_r": [0.0, 0.0]})
+    seen = ActionUnitTable(openface, rows["sample_id"], scale="intensity")([], rows)
+    asked = np.stack([au_vector({"12": 4.1, "26": 4.0})] * 3)
+    found = contradictions(asked, seen, Tolerance.of(2.5))
+    assert found.words() == ["asked AU 12 at 4.1, 0.2 is seen", "", ""]  # the table knows neither 26 nor the third face
+    known = random_aus(np.random.default_rng(4), 300)
+    table = np.where(np.isin(np.arange(AU_COUNT), [AU_INDEX["4"], AU_INDEX["12"]]), known, np.nan)  # a detector without sides
+    check = check_aus(asked, seen, known=known, known_seen=table)
+    assert check.contradictions.found.tolist() == [True, False, False]
+    assert check.contradictions.words()[0] == "asked AU 12 at 4.1, 0.2 is seen"
 
 
 def test_few_val_faces_or_none_that_are_known_trust_nothing() -> None:
