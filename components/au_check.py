@@ -55,7 +55,10 @@ class AuCheck:
         """A row for every AU that FERAnno reads: its agreement on val, its tolerances, and the faces that contradict it."""
         places = [SIDE_CODES.index(code) for code in self.reading["AU"]]
         excess = self.contradictions.excess[:, places]
-        tolerances = {f"tolerance, {name}": steps[places] for name, steps in zip(DIRECTIONS, self.tolerance.steps, strict=True)}
+        tolerances = {
+            f"tolerance, {name}": ["not judged" if np.isinf(found) else f"{found:.1f}" for found in steps[places]]
+            for name, steps in zip(DIRECTIONS, self.tolerance.steps, strict=True)
+        }
         return self.reading.assign(**tolerances, contradictions=np.isfinite(excess).sum(axis=0))
 
 
