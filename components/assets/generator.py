@@ -30,7 +30,7 @@ from synfer.faces.sheet import labelled_sheet
 from synfer.files import replace_folder, whole_file
 from synfer.pixels import to_tensor
 from synfer.seeding import derive_seed
-from synfer.vocabulary import DEFAULT_EXPRESSIONS, flip_aus
+from synfer.vocabulary import DEFAULT_EXPRESSIONS, SIDED_AUS, flip_aus, left_right
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,16 @@ def encode_faces(backbone: Backbone, faces: Renders, folder: Path) -> LatentFace
     aus = np.concatenate([faces.aus, flip_aus(faces.aus)])
     classes = [DEFAULT_EXPRESSIONS.index(name) if name else -1 for name in faces.expressions] * 2
     return LatentFaces(torch.from_numpy(np.load(path)), backbone.tokenize(captions), torch.from_numpy(aus), torch.tensor(classes))
+
+
+def more_one_sided(data: LatentFaces, *, difference: float = 1.5) -> LatentFaces:
+    """The same faces with so many copies of those on which a unit's sides differ by `difference` that they are about half of all."""
+    sides = [left_right(data.aus.numpy(), unit) for unit in SIDED_AUS]
+    one_sided = np.any([np.abs(left - right) >= difference for left, right in sides], axis=0)
+    rows = np.flatnonzero(one_sided)
+    copies = max(0, (~one_sided).sum() // max(1, len(rows)) - 1)
+    chosen = torch.from_numpy(np.concatenate([np.arange(len(data.aus)), *[rows] * copies]))
+    return LatentFaces(data.latents[chosen], data.token_ids[chosen], data.aus[chosen], data.classes[chosen])
 
 
 def train_generator(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from components.assets.generator import encode_faces, untrained_generator
+from components.assets.generator import LatentFaces, encode_faces, more_one_sided, untrained_generator
 from components.assets.latent_guide import make_latent_guide
 from components.assets.perception import train_perception
 from components.assets.renders import GENERATOR, Range, renders
@@ -14,7 +14,7 @@ from synfer.diffusion.backbone import load_backbone, save_backbone
 from synfer.diffusion.tiny_sd import tiny_autoencoder
 from synfer.diffusion.training import Schedule
 from synfer.pixels import to_tensor
-from synfer.vocabulary import AU_COUNT, DEFAULT_EXPRESSIONS, flip_aus
+from synfer.vocabulary import AU_COUNT, AU_INDEX, DEFAULT_EXPRESSIONS, au_vector, flip_aus
 
 
 def test_every_face_is_there_twice_the_second_time_mirrored_with_its_aus(tmp_path: Path) -> None:
@@ -27,6 +27,17 @@ def test_every_face_is_there_twice_the_second_time_mirrored_with_its_aus(tmp_pat
     np.testing.assert_array_equal(data.aus[6:].numpy(), flip_aus(faces.aus))
     assert data.classes.tolist() == [0, 1, 2, -1, -1, -1] * 2
     assert data.token_ids.shape[0] == len(data.latents) == 12
+
+
+def test_half_of_the_second_phases_faces_are_one_sided_and_none_is_lost() -> None:
+    aus = torch.zeros(90, AU_COUNT)
+    aus[:10, AU_INDEX["L12"]] = 4.0
+    aus[10:20] = torch.from_numpy(au_vector({"12": 4, "L12": 4.5}))  # both sides smile
+    numbers = torch.arange(90)
+    more = more_one_sided(LatentFaces(numbers.clone(), numbers.clone(), aus, numbers.clone()))
+    assert set(more.latents.tolist()) == set(range(90))
+    assert (more.aus[:, AU_INDEX["L12"]] == 4.0).sum() == 80 == (more.latents < 10).sum()
+    assert torch.equal(more.aus, aus[more.classes])
 
 
 def test_a_resumed_training_gives_a_word_the_same_number(tmp_path: Path) -> None:
