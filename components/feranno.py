@@ -43,7 +43,7 @@ def run(section: Section, common: Common, *, development: Path, generator: Path,
     """Write `model.safetensors`, `card.json` and the val logits to `out`."""
     frame = read_manifest(development)
     frame = frame[frame["expression"].isin(common.expressions)]
-    train, val = _subset(frame[frame["split"] == "train"], section.train_images, common.seed), frame[frame["split"] == "val"]
+    train, val = training_rows(section, common, frame), frame[frame["split"] == "val"]
     device = torch_device(common.device)
     backbone = load_backbone(generator / "backbone", device=device)
     read = feature_reader(backbone, timestep=section.timestep, seed=common.seed)
@@ -70,11 +70,12 @@ def run(section: Section, common: Common, *, development: Path, generator: Path,
     _record(history, logits, val_set, reading, common.expressions, trained_on=len(train), out=out)
 
 
-def _subset(rows: pd.DataFrame, wanted: int, seed: int) -> pd.DataFrame:
-    """`wanted` rows drawn at random, all for 0, in the order of the manifest."""
+def training_rows(section: Section, common: Common, frame: pd.DataFrame) -> pd.DataFrame:
+    """The training rows of a manifest that the head learns from: `train_images` drawn at random, all for 0, in their order there."""
+    rows, wanted = frame[frame["split"] == "train"], section.train_images
     if not wanted or wanted >= len(rows):
         return rows
-    chosen = np.random.default_rng(derive_seed(seed, "feranno", "subset")).choice(len(rows), wanted, replace=False)
+    chosen = np.random.default_rng(derive_seed(common.seed, "feranno", "subset")).choice(len(rows), wanted, replace=False)
     return rows.iloc[np.sort(chosen)]
 
 

@@ -18,6 +18,7 @@ from synfer.annotation.calibration import check_labels, draw_classes, fit_weight
 START = 0.8
 """Share of labels taken to be right before anything is known of them, and to the end if the members know nothing."""
 
+_DOUBT = 0.25  # images in all whose true class might be any: members that never err on a small sample are not sure without end
 _ITERATIONS, _STILL = 200, 1e-4  # EM ends when no entry of P(label | true class) moves by more than this
 
 
@@ -52,6 +53,12 @@ class LabelNoise:
         return joint / joint.sum(axis=1, keepdims=True)
 
 
+def doubted(truth: np.ndarray) -> np.ndarray:
+    """Soft targets (N, K) with a little doubt in all of them, which counts the more the fewer they are."""
+    share = min(_DOUBT / len(truth), 1.0)
+    return (1.0 - share) * truth + share / truth.shape[1]
+
+
 def mostly_right(classes: int) -> np.ndarray:
     """P(label | true class) (K, K) before anything is known: `START` on the diagonal, the rest over the other classes alike."""
     return np.where(np.eye(classes, dtype=bool), START, (1.0 - START) / (classes - 1))
@@ -73,7 +80,7 @@ def fit_through_noise(scores: np.ndarray, labels: np.ndarray, *, smoothing: floa
         truth = LabelNoise(confusion).truth(probabilities, labels)
         counts = truth.T @ given + smoothing * start
         before, confusion = confusion, counts / counts.sum(axis=1, keepdims=True)
-        weights = fit_weights(members, truth, start=weights)
+        weights = fit_weights(members, doubted(truth), start=weights)
         if np.abs(confusion - before).max() < _STILL:
             break
     return weights, LabelNoise(confusion * counts.sum(axis=1, keepdims=True) / counts.sum())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synfer.annotation.calibration import AnnotationError, as_scores, fit_temperature, log_probabilities, scale
-from synfer.annotation.label_noise import LabelNoise, fit_through_noise
+from synfer.annotation.label_noise import LabelNoise, doubted, fit_through_noise
 from synfer.vocabulary import unknown
 
 Members = Mapping[str, np.ndarray]
@@ -57,7 +57,7 @@ def fit_pool(members: Members, labels: np.ndarray, *, rule: str = "logarithmic")
     scores = np.stack([log_probabilities(members[name]) for name in names])
     found, noise = fit_through_noise(scores, labels)
     truth = noise.truth(np.exp(log_probabilities(np.tensordot(found, scores, axes=1))), labels)
-    temperatures = {name: fit_temperature(member, truth) for name, member in zip(names, scores, strict=True)}
+    temperatures = {name: fit_temperature(member, doubted(truth)) for name, member in zip(names, scores, strict=True)}
     weights = found * np.array(list(temperatures.values())) if rule == "logarithmic" else np.full(len(names), 1.0 / len(names))
     return Pool(rule, temperatures, {name: float(weight) for name, weight in zip(names, weights, strict=True)}, noise)
 

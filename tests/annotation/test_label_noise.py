@@ -48,6 +48,20 @@ def test_the_pool_is_calibrated_against_the_truth_though_it_was_fitted_on_noisy_
     assert reliability(fit_pool(members, labels)(fresh), fresh_truth).ece < 0.02
 
 
+@pytest.mark.parametrize("n", [100, 400])
+def test_members_that_never_err_on_a_small_sample_are_not_sure_without_end(n: int) -> None:
+    rng = np.random.default_rng(8)
+    drawn = []
+    for count in (n, 20_000):
+        truth = rng.integers(0, K, count)
+        drawn.append((truth, {f"m{number}": 2.0 * np.eye(K)[truth] + rng.normal(0, 0.9, (count, K)) for number in range(3)}))
+    (truth, members), (fresh_truth, fresh) = drawn
+    pooled = fit_pool(members, noisy(truth, 0.1, rng))(fresh)
+    right = float((pooled.argmax(axis=1) == fresh_truth).mean())
+    assert right > 0.97
+    assert pooled.max(axis=1).mean() == pytest.approx(right, abs=0.01)
+
+
 def test_members_that_know_nothing_leave_the_noise_near_where_it_starts_from() -> None:
     rng = np.random.default_rng(2)
     labels = rng.integers(0, K, 300)

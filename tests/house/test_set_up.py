@@ -24,7 +24,8 @@ def locked(root: Path) -> dict[str, str]:
 def test_lock_fulfils_every_range_of_the_project(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     pins = locked(root)
-    for text in (*project["dependencies"], *project["optional-dependencies"]["dev"]):
+    extras = project["optional-dependencies"]
+    for text in (*project["dependencies"], *extras["dev"], *extras["bench"]):
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
 
