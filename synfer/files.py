@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from synfer.errors import SynferError
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux, <fcntl.h> and <linux/fs.h>
+
+
+class FolderInUseError(SynferError):
+    """A folder that another process is writing at this moment."""
 
 
 @contextmanager
@@ -24,14 +34,61 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; on success it takes the place of `path`, on an error it is removed and `path` stays.
+
+    What a killed call has left is removed by the next one. Raises FolderInUseError while another process writes the same folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.unfinished")
+    temporary.mkdir(exist_ok=True)
+    held = _lock_folder(temporary, path)
+    try:
+        for left in temporary.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield temporary
+        replace_folder(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    finally:
+        os.close(held)
+
+
+def _lock_folder(temporary: Path, path: Path) -> int:
+    """A descriptor that locks the folder until it is closed, or its process has ended however it may."""
+    held = os.open(temporary, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(held), os.stat(temporary)):
+            raise FileNotFoundError  # the other process has finished between our two calls
+    except (BlockingIOError, FileNotFoundError):
+        os.close(held)
+        raise FolderInUseError(f"another process is writing {path} at this moment; wait for it, or choose another folder") from None
+    return held
+
+
 def replace_folder(finished: Path, path: Path) -> Path:
-    """Move the folder `finished` to `path`, putting an older `path` aside first; returns `path`."""
+    """Move the folder `finished` to `path`, in the place of an older one; returns `path`.
+
+    Where the file system can exchange two names at once (Linux), a kill at any moment leaves the old folder or the new one.
+    """
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    if path.exists():
-        os.replace(path, old)
-    os.replace(finished, path)
+    if path.exists() and _exchange(finished, path):
+        old = finished
+    else:
+        if path.exists():
+            os.replace(path, old)
+        os.replace(finished, path)
     shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step, by renameat2(2); False where system or file system cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return rename is not None and rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
 
 
 def write_json(path: Path, value: Any) -> Path:
