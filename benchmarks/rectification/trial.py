@@ -14,12 +14,12 @@ from benchmarks.rectification.faces import Faces
 from benchmarks.rectification.noise import KINDS, inject
 from benchmarks.rectification.rivals import Correction, corrections, ours
 from synfer.annotation.calibration import reliability
-from synfer.annotation.rectifier import HeldOut, Rectified
+from synfer.annotation.rectifier import HeldOut
 from synfer.metrics.bootstrap import Interval, resampled
 from synfer.seeding import derive_seed
 
 RATES = (0.1, 0.2, 0.4)
-OURS, STRICT = "ours", 0.99
+OURS, RIVAL, STRICT = "ours", "cleanlab", 0.99
 """`STRICT` is a second target precision, high enough that faces must be rejected for it."""
 
 RESAMPLES = 1000
@@ -27,7 +27,10 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Trial:
-    """One run: faces (N,) whose label is wrong after each method, the images it uses, and a row of figures a method."""
+    """One run: faces (N,) whose label is wrong after each method, the images it uses, and a row of figures a method.
+
+    `strict` and `surest` are ours (N,) with NaN for faces left out: under the strict target, and of as many faces as cleanlab does not prune.
+    """
 
     kind: str
     rate: float
@@ -35,7 +38,8 @@ class Trial:
     after: dict[str, np.ndarray]
     used: dict[str, np.ndarray]
     figures: pd.DataFrame
-    strict: np.ndarray  # wrong (N,) under the strict target, NaN where rejected
+    strict: np.ndarray
+    surest: np.ndarray
     estimated: float
 
 
@@ -52,10 +56,11 @@ def trial(faces: Faces, held_out: HeldOut, kind: str, rate: float, seed: int, *,
     found = corrections(faces, given, held_out, classes=classes, seed=root)
     strict = ours(faces, given, held_out, classes=classes, seed=root, target_precision=STRICT)
     rows = [{"method": name, "kind": kind, "rate": rate, "seed": seed, **figures(c, given, faces.truth)} for name, c in found.items()]
+    after = found[OURS].labels != faces.truth
     return Trial(
         kind, rate, given != faces.truth, {name: c.labels != faces.truth for name, c in found.items()},
-        {name: c.used for name, c in found.items()}, pd.DataFrame(rows), _where_used(strict, faces.truth),
-        strict.noise.wrong if strict.noise else float("nan"),
+        {name: c.used for name, c in found.items()}, pd.DataFrame(rows), _where(strict.decisions.weight > 0, after),
+        _where(_surest(found[OURS], int(found[RIVAL].used.sum())), after), strict.noise.wrong if strict.noise else float("nan"),
     )  # fmt: skip
 
 
@@ -77,8 +82,17 @@ def figures(correction: Correction, given: np.ndarray, truth: np.ndarray) -> dic
     }
 
 
-def _where_used(found: Rectified, truth: np.ndarray) -> np.ndarray:
-    return np.where(found.decisions.weight > 0, found.decisions.label != truth, np.nan)
+def _where(used: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    return np.where(used, wrong, np.nan)
+
+
+def _surest(correction: Correction, count: int) -> np.ndarray:
+    """Whether an image (N,) is among the `count` of which the method is surest."""
+    if correction.probabilities is None:
+        raise ValueError("a method without probabilities is equally sure of all images")
+    used = np.zeros(len(correction.labels), dtype=bool)
+    used[np.argsort(-correction.probabilities.max(axis=1), kind="stable")[:count]] = True
+    return used
 
 
 @dataclass(frozen=True)
@@ -128,6 +142,8 @@ def _at_rate(at: Sequence[Trial], over: Summary) -> dict[str, Interval]:
         if method not in (OURS, "nothing"):
             theirs = [one.after[method] for one in at]
             keys |= {f"{method}_after": over.mean(theirs), f"more_than_{method}": over.difference(after, theirs)}
+    keys[f"{RIVAL}_pruned"] = over.mean(_where(one.used[RIVAL], one.after[RIVAL]) for one in at)
+    keys[f"error_after_as_{RIVAL}_pruned"] = over.mean(one.surest for one in at)
     left = keys["error_after"]
     share = keys["error_before"].value
     keys["reduction"] = Interval(1 - left.value / share, 1 - left.high / share, 1 - left.low / share, left.n)

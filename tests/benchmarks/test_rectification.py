@@ -106,6 +106,9 @@ def test_a_trial_knows_what_is_wrong_and_finds_the_rate_that_nobody_told(faces: 
     assert keys["reduction_20"].value == pytest.approx(1 - keys["error_after_20"].value / keys["error_before_20"].value)
     assert keys["more_than_mean_vote_20"].value == pytest.approx(keys["error_after_20"].value - keys["mean_vote_after_20"].value)
     assert keys["precision_test_strict"].value >= keys["precision_test"].value
+    for one in found:
+        assert (~np.isnan(one.surest)).sum() == one.used["cleanlab"].sum()
+    assert keys["error_after_as_cleanlab_pruned_20"].value <= keys["error_after_20"].value
     flat = as_json(keys)
     assert flat["vote_after_40"] == flat["mean_vote_after_40"]
     wanted = {f"{name}_{rate}" for name in ("error_before", "error_after", "cleanlab_after", "vote_after") for rate in (10, 20, 40)}
