@@ -22,9 +22,11 @@ from components.feature_store import feature_reader, store_features
 from components.plots import confusion_matrices, training_curves
 from components.record import Record
 from components.tracking import log_metrics
-from synfer.annotation.calibration import fit_temperature, reliability, scale
+from synfer.annotation.calibration import reliability, scale
 from synfer.annotation.feranno import Feranno, save_feranno
 from synfer.annotation.feranno_fit import FeatureSet, fit_feranno, predict_aus, predict_feranno
+from synfer.annotation.label_noise import LabelNoise
+from synfer.annotation.pooling import fit_pool
 from synfer.classifiers.examples import class_indices
 from synfer.config import Common
 from synfer.config import Feranno as Section
@@ -93,18 +95,24 @@ def _save(
     card = {
         "timestep": section.timestep,
         "trained_on": trained_on,
-        "temperature": fit_temperature(logits, labels),
+        "temperature": _calibrated(logits, labels)[0],
         "readable_aus": reading.loc[reading["readable"], "AU"].tolist(),
     }
     save_feranno(model, out, card)
+
+
+def _calibrated(logits: np.ndarray, labels: np.ndarray) -> tuple[float, LabelNoise]:
+    """The head's temperature, and the noise of the val labels that it was fitted through."""
+    pool = fit_pool({"FERAnno": logits}, labels)
+    return pool.temperatures["FERAnno"], pool.noise
 
 
 def _record(
     history: list[dict[str, float]], logits: np.ndarray, val: FeatureSet, reading: pd.DataFrame, classes: tuple[str, ...], *,
     trained_on: int, out: Path,
 ) -> None:  # fmt: skip
-    temperature = fit_temperature(logits, val.labels)
-    before, after = reliability(scale(logits, 1.0), val.labels), reliability(scale(logits, temperature), val.labels)
+    temperature, noise = _calibrated(logits, val.labels)
+    before, after = (reliability(scale(logits, t), val.labels, confusion=noise.label_given_truth) for t in (1.0, temperature))
     best, n = max(history, key=lambda epoch: epoch["val_uar"]), len(val)
     counts = confusion(val.labels, logits.argmax(axis=1), len(classes))
     record = Record(out)
@@ -124,7 +132,8 @@ def _record(
     )  # fmt: skip
     record.figure(
         "reliability", reliability_diagram({"FERAnno": (before, after)}), title="Calibration of FERAnno",
-        caption=f"On {n} val faces; one temperature ({temperature:.2f}) is fitted there.",
+        caption=f"On {n} val faces; one temperature ({temperature:.2f}) is fitted there. Right means the true class: of the annotated "
+        f"labels, {noise.wrong:.0%} seem to be wrong.",
     )  # fmt: skip
     record.figure(
         "confusion", confusion_matrices({"val": counts}, classes, rows="annotated label", columns="FERAnno sees"),

@@ -29,7 +29,7 @@ RESAMPLES = 1000
 class Trial:
     """One run: faces (N,) whose label is wrong after each method, the images it uses, and a row of figures a method.
 
-    `strict` and `surest` are ours (N,) with NaN for faces left out: under the strict target, and of as many faces as cleanlab does not prune.
+    `strict` and `surest` are ours (N,) with NaN for faces left out: under the strict target, and of as many as cleanlab does not prune.
     """
 
     kind: str

@@ -10,8 +10,8 @@ from components.au_check import au_reading
 from components.feature_store import store_features
 from components.record import read_metrics
 from components.workspace import Workspace
-from synfer.annotation.calibration import fit_temperature
 from synfer.annotation.feranno import load_feranno
+from synfer.annotation.pooling import fit_pool
 from synfer.config import Config
 from synfer.images import load_images
 from synfer.manifest import read_manifest, stack
@@ -25,7 +25,7 @@ def test_the_stage_leaves_a_head_its_calibration_and_the_val_logits(head: Path, 
     left = pd.read_parquet(head / feranno.PREDICTIONS)
     labels = np.array([settings.common.expressions.index(name) for name in val["expression"]])
     assert left["sample_id"].tolist() == val["sample_id"].tolist()
-    assert card["temperature"] == pytest.approx(fit_temperature(np.stack(left["logits"]), labels), rel=1e-3)
+    assert card["temperature"] == pytest.approx(fit_pool({"head": np.stack(left["logits"])}, labels).temperatures["head"], rel=1e-3)
     assert model.shape.classes == settings.common.expressions
     assert card["trained_on"] == (frame["split"] == "train").sum() or card["trained_on"] == settings.feranno.train_images
 
