@@ -11,12 +11,15 @@ from flows.commands.annotate import annotate
 from flows.commands.assets import assets
 from flows.commands.corpus import corpus
 from flows.commands.describe import describe
+from flows.commands.export import export
 from flows.commands.flow import app as flow_app
+from flows.commands.import_dataset import import_
 from flows.commands.params import params
 from flows.commands.render import render
 from flows.commands.run import run
 from flows.commands.sample import sample
 from flows.commands.ui import ui
+from flows.commands.verify import verify
 from synfer.errors import SynferError
 
 app = typer.Typer(
@@ -32,8 +35,11 @@ app.command()(render)
 app.command()(sample)
 app.command()(params)
 app.command()(corpus)
+app.command("import")(import_)
 app.command()(describe)
 app.command()(annotate)
+app.command()(verify)
+app.command()(export)
 app.command()(assets)
 app.command()(ui)
 

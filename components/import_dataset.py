@@ -1,0 +1,257 @@
+"""`synfer import`: somebody's data set becomes a dataset folder, whole or not at all.
+
+A reader of `synfer/datasets` says what the files mean; here every image is decoded and checked, splits are made, near copies are looked
+for, and shards are written into a hidden folder that takes its name at the end. Memory holds one shard of images and the manifest.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from components.import_images import Checked, check_image, format_of
+from components.import_splits import SHARES, groups_of, split_rows
+from components.import_survey import Problems, Survey, items_of, survey
+from components.near_duplicates import near_duplicate_clusters
+from synfer.datasets.entries import DatasetError, Entry, Format, Item, Layout
+from synfer.datasets.label_order import label_order_warnings
+from synfer.datasets.registry import known_format
+from synfer.files import write_json
+from synfer.images import ImageError, write_shard
+from synfer.manifest import SPLITS, write_manifest
+from synfer.vocabulary import AU_COUNT, AU_INDEX, EXPRESSIONS
+
+CARD, SKIPPED, COPIES = "card.json", "skipped.csv", "near_duplicates.csv"
+_SHARD_IMAGES = 1000
+_SHARD_BYTES = 64 << 20
+_UNKNOWN_AUS = np.full(AU_COUNT, np.nan, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of an import: the folder, images by expression and split, and what its reader should know."""
+
+    folder: Path
+    counts: pd.DataFrame
+    notes: list[str]
+
+
+@dataclass
+class _Taken:
+    """Rows of the manifest and perceptual hashes of the images written, and names of blank ones."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    hashes: list[tuple[int, ...]] = field(default_factory=list)
+    blank: list[str] = field(default_factory=list)
+
+
+def import_dataset(
+    format_name: str,
+    root: Path,
+    out: Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    shares: Mapping[str, float] = SHARES,
+    carve: Sequence[str] = ("val",),
+    resplit: bool = False,
+    size: int | None = None,
+    skip_bad: int = 0,
+    seed: int = 0,
+    shard_images: int = _SHARD_IMAGES,
+) -> Imported:
+    """Write the data set at `root` to the new dataset folder `out`.
+
+    `options` go to the reader. A set without splits, or any with `resplit`, is parted by `shares`; a split of `carve` that it lacks is
+    taken from its train. Up to `skip_bad` images that cannot be taken are passed over and recorded. A killed call leaves nothing at `out`.
+    Raises DatasetError, or LabelError of the options, with `out` not made.
+    """
+    if out.exists():
+        raise DatasetError(f"{out} exists already; choose another name, or remove it first")
+    known = known_format(format_name)
+    layout = known.layout_of(root)
+    entries = _reader(layout, root, options or {}, format_name)
+    problems = Problems(skip_bad)
+    surveyed = survey(entries(), problems, where=str(root))
+    with _new_folder(out) as work:
+        taken = _write_images(items_of(entries()), surveyed, problems, work, size=size, shard_images=shard_images)
+        frame = pd.DataFrame(taken.rows)
+        frame["split"] = "" if resplit else frame["split"]
+        clusters = near_duplicate_clusters(taken.hashes)
+        frame["split"] = split_rows(frame, groups_of(frame, clusters), shares=shares, carve=carve, seed=seed)
+        copies = _copies_across(frame, clusters)
+        notes = _notes(known, layout, surveyed, frame, problems, taken.blank, copies)
+        _write_tables(work, _columns(frame), problems, copies)
+        write_json(work / CARD, _card(format_name, known, layout, frame, surveyed, problems, notes, taken.blank, resplit=resplit))
+    return Imported(out, _counts(frame), notes)
+
+
+@contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """A hidden folder beside `path` that takes its name at the end, in one step; on an error it is removed."""
+    work = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(work, ignore_errors=True)  # of a killed call
+    work.mkdir(parents=True)
+    try:
+        yield work
+        work.rename(path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _reader(layout: Layout, root: Path, options: Mapping[str, Any], format_name: str) -> Callable[[], Iterator[Entry]]:
+    """The entries of the data set, anew on every call; raises DatasetError on an option that the layout does not take."""
+    taken = [name for name in inspect.signature(layout.read).parameters if name != "root"]
+    for name in options:
+        if name not in taken:
+            known = ", ".join(map(_flag, taken)) or "no option"
+            raise DatasetError(f"{_flag(name)} says nothing to {format_name} ({layout.name}), which takes {known}")
+    return lambda: layout.read(root, **options)
+
+
+def _flag(option: str) -> str:
+    """The command line's name of a reader's option."""
+    return "--map" if option == "names" else f"--{option.replace('_', '-')}"
+
+
+# --- images -----------------------------------------------------------------------------------------------------------------------
+
+
+def _write_images(
+    items: Iterator[Item], surveyed: Survey, problems: Problems, work: Path, *, size: int | None, shard_images: int
+) -> _Taken:
+    """Decode and check every image and write it into shards; blank ones are left out, bad ones noted."""
+    taken = _Taken()
+    batch: list[tuple[str, bytes]] = []
+    number = held = 0
+    for item in tqdm(items, total=len(surveyed.sample_ids), desc="import", unit="image"):
+        try:
+            checked = check_image(item, size=size)
+        except ImageError as error:
+            problems.add(item.where, str(error).removeprefix(f"{item.where}: "))
+            continue
+        if checked.blank:
+            taken.blank.append(item.where)
+            continue
+        row = _row(item, surveyed.sample_ids[item.name], checked)
+        taken.rows.append(row)
+        taken.hashes.append(checked.hash)
+        batch.append((row["sample_id"], checked.data))
+        held += len(checked.data)
+        if len(batch) == shard_images or held > _SHARD_BYTES:
+            _write_shard(work, number, batch)
+            number, held, batch = number + 1, 0, []
+    problems.check()
+    if batch:
+        _write_shard(work, number, batch)
+    if not taken.rows:
+        raise DatasetError(f"none of the {len(surveyed.sample_ids)} images can be taken: {len(taken.blank)} are blank")
+    return taken
+
+
+def _write_shard(work: Path, number: int, batch: Sequence[tuple[str, bytes]]) -> None:
+    sample_ids, images = zip(*batch, strict=True)
+    write_shard(work, number, sample_ids, images, suffix=format_of(images[0]))
+
+
+def _row(item: Item, sample_id: str, checked: Checked) -> dict[str, Any]:
+    """The manifest row of an image; `votes` and what no image of the set has is taken away again at the end."""
+    return {
+        "sample_id": sample_id,
+        "split": item.split,
+        "identity": item.identity,
+        "expression": item.expression,
+        "caption": "",
+        "aus": _aus(item.aus),
+        "seed": -1,
+        "sha256": checked.sha256,
+        "votes": None if item.votes is None else np.array(item.votes, dtype=np.int16),
+        "valence": item.valence,
+        "arousal": item.arousal,
+        "source_name": item.name,
+        **{f"attr_{name}": value for name, value in item.attributes.items()},
+    }
+
+
+def _aus(coded: Mapping[str, float]) -> np.ndarray:
+    if not coded:
+        return _UNKNOWN_AUS  # one array for all: a set without AUs holds no million NaNs
+    vector = _UNKNOWN_AUS.copy()
+    for code, intensity in coded.items():
+        vector[AU_INDEX[code]] = intensity
+    return vector
+
+
+# --- what is written beside -------------------------------------------------------------------------------------------------------
+
+
+def _columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """The manifest without the columns of which the set knows nothing."""
+    empty = [name for name in ("votes", "valence", "arousal") if frame[name].isna().all()]
+    attributes = [name for name in frame.columns if name.startswith("attr_")]
+    return frame.drop(columns=empty).fillna(dict.fromkeys(attributes, ""))
+
+
+def _copies_across(frame: pd.DataFrame, clusters: np.ndarray) -> pd.DataFrame:
+    """Rows of near-duplicates that lie in more than one split, with the number of their cluster."""
+    rows = frame[["sample_id", "split", "expression", "source_name"]].assign(cluster=clusters)
+    return rows[rows.groupby("cluster")["split"].transform("nunique") > 1].sort_values(["cluster", "split", "sample_id"])
+
+
+def _write_tables(work: Path, frame: pd.DataFrame, problems: Problems, copies: pd.DataFrame) -> None:
+    write_manifest(frame, work)
+    if problems.found:
+        pd.DataFrame(map(asdict, problems.found)).to_csv(work / SKIPPED, index=False)
+    if len(copies):
+        copies.to_csv(work / COPIES, index=False)
+
+
+def _counts(frame: pd.DataFrame) -> pd.DataFrame:
+    """Images by expression (rows, "" for none) and split (columns), without empty rows."""
+    counts = pd.crosstab(frame["expression"], frame["split"])
+    return counts.reindex(index=[name for name in (*EXPRESSIONS, "") if name in counts.index], columns=list(SPLITS), fill_value=0)
+
+
+def _notes(
+    known: Format, layout: Layout, surveyed: Survey, frame: pd.DataFrame, problems: Problems, blank: Sequence[str], copies: pd.DataFrame
+) -> list[str]:
+    notes = [layout.note] if layout.note else []
+    notes += [f"labels: {warning}" for warning in label_order_warnings(surveyed.expressions, known.published)]
+    published, labelled = sum(known.published.values()), sum(surveyed.expressions[name] for name in known.published)
+    notes += [f"{labelled} of the {published} published images are here"] if labelled < published else []
+    notes += [f"{count} left out: {why}" for why, count in surveyed.left_out.items()]
+    notes += [f"{len(blank)} left out: blank, such as {blank[0]}"] if blank else []
+    notes += [f"{len(problems.found)} could not be taken, see {SKIPPED}"] if problems.found else []
+    notes += [f"{len(copies)} near-duplicates lie in more than one split, see {COPIES}"] if len(copies) else []
+    lacking = [split for split in SPLITS if not (frame["split"] == split).any()]
+    notes += [f"no {split} split: the pipeline needs one; take it from train with --carve {split}" for split in lacking]
+    return notes
+
+
+def _card(
+    format_name: str, known: Format, layout: Layout, frame: pd.DataFrame, surveyed: Survey, problems: Problems, notes: Sequence[str],
+    blank: Sequence[str], *, resplit: bool,
+) -> dict[str, Any]:  # fmt: skip
+    own = sorted(split for split in surveyed.splits if split) if not resplit else []
+    return {
+        "format": format_name,
+        "title": known.title,
+        "layout": layout.name,
+        "license": known.licence,
+        "source": known.source,
+        "images": {split: int((frame["split"] == split).sum()) for split in SPLITS},
+        "expressions": {str(name): int(count) for name, count in frame["expression"].value_counts().items()},
+        "identities": int(frame.loc[frame["identity"] != "", "identity"].nunique()),
+        "own_splits": own,
+        "left_out": {**surveyed.left_out, **({"blank": len(blank)} if blank else {})},
+        "skipped": len(problems.found),
+        "notes": list(notes),
+    }
