@@ -9,28 +9,23 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.data_registry import track
-from components.lineage import lineage_tags
-from components.record import Record, read_metrics
-from components.templating import fill
+from components.hub import hub_schema
+from components.record import Record
+from components.release_card import write_card
+from components.release_folder import CHECKSUMS
 from components.validation import RESULT, GateClosed
 from components.workspace import Workspace
-from synfer.annotation.rectify import ACTIONS
 from synfer.config import Common, Release
-from synfer.files import replace_folder, sha256, write_json
+from synfer.files import sha256, whole_folder, write_json
 from synfer.images import shard_path, shard_paths
 from synfer.manifest import FILE_NAME, ManifestError, read_manifest
-from synfer.vocabulary import AU_COUNT
-
-CARD, CHECKSUMS = "CARD.md", "SHA256SUMS"
 
 
 def run(section: Release, common: Common, *, rectification: Path, synthesis: Path, validation: Path, out: Path) -> None:
@@ -41,23 +36,28 @@ def run(section: Release, common: Common, *, rectification: Path, synthesis: Pat
     workspace = Workspace(out.parent.parent)
     frame = read_manifest(rectification)
     folder = workspace.data / "synthetic" / section.name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{section.name}-") as scratch:
-        building = Path(scratch) / section.name
-        building.mkdir()
-        write_shards(pq.read_table(rectification / FILE_NAME), synthesis, building)
-        shutil.copyfile(rectification / FILE_NAME, building / FILE_NAME)
-        card = _card(section, common, frame, checked, [synthesis, rectification, validation], workspace.root)
-        (building / CARD).write_text(card, encoding="utf-8")
-        write_checksums(building)
-        replace_folder(building, folder)
+    with whole_folder(folder) as building:
+        stages = {"rectification": rectification, "synthesis": synthesis, "validation": validation}
+        write_release(section, common, **stages, root=workspace.root, folder=building)
     track(workspace, folder)
     _record(folder, workspace, len(frame), out)
+
+
+def write_release(
+    section: Release, common: Common, *, rectification: Path, synthesis: Path, validation: Path, root: Path, folder: Path
+) -> None:
+    """Write shards, manifest, card and checksums to an empty folder; `root` is the project, whose commit the card names."""
+    checked = json.loads((validation / RESULT).read_text(encoding="utf-8"))
+    write_shards(pq.read_table(rectification / FILE_NAME), synthesis, folder)
+    shutil.copyfile(rectification / FILE_NAME, folder / FILE_NAME)
+    write_card(section, common, checked, stages=[synthesis, rectification, validation], root=root, folder=folder)
+    write_checksums(folder)
 
 
 def write_shards(manifest: pa.Table, images: Path, folder: Path) -> None:
     """Write one shard for each of the dataset folder `images`: the encoded images, untouched, beside all columns of the manifest.
 
+    Their schema tells `datasets` that `image` is an image.
     Raises ManifestError if a sample of the manifest has no image.
     """
     position = {sample_id: row for row, sample_id in enumerate(manifest["sample_id"].to_pylist())}
@@ -66,7 +66,7 @@ def write_shards(manifest: pa.Table, images: Path, folder: Path) -> None:
         shard = pq.read_table(path, columns=["sample_id", "image"])
         pairs = [(row, position[sample_id]) for row, sample_id in enumerate(shard["sample_id"].to_pylist()) if sample_id in position]
         rows = manifest.take([there for _, there in pairs]).append_column("image", shard["image"].take([here for here, _ in pairs]))
-        pq.write_table(rows, shard_path(folder, number), compression="zstd")
+        pq.write_table(rows.cast(hub_schema(rows.schema)), shard_path(folder, number), compression="zstd")
         written += len(pairs)
     if written != len(position):
         raise ManifestError(f"{images} holds {written} of the {len(position)} images of the manifest")
@@ -76,26 +76,6 @@ def write_checksums(folder: Path) -> None:
     """Write `SHA256SUMS` of every file of a folder, in the format that `sha256sum --check` reads."""
     lines = [f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in sorted(folder.rglob("*")) if path.is_file()]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
-
-
-def _card(section: Release, common: Common, frame: pd.DataFrame, checked: dict[str, Any], stages: list[Path], root: Path) -> str:
-    by_class = pd.crosstab(frame["label"], frame["action"]).reindex(index=list(common.expressions), columns=list(ACTIONS), fill_value=0)
-    return fill(
-        "CARD.md.j2",
-        name=section.name,
-        license=section.license,
-        images=len(frame),
-        usable=int((frame["action"] != "reject").sum()),
-        image_size=common.image_size,
-        actions=list(ACTIONS),
-        by_class=[(label, *counts) for label, counts in zip(by_class.index, by_class.to_numpy().tolist(), strict=True)],
-        metrics={key: value for stage in stages for key, value in read_metrics(stage).items()},
-        expectations=checked["expectations"],
-        au_count=AU_COUNT,
-        columns=list(frame.columns),
-        members=[name.removeprefix("p_") for name in frame.columns if name.startswith("p_")],
-        lineage=lineage_tags(root),
-    )
 
 
 def _record(folder: Path, workspace: Workspace, images: int, out: Path) -> None:

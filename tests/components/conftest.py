@@ -13,6 +13,7 @@ import pytest
 from components import corpus, feranno
 from components.embedded_corpus import write_corpus
 from components.record import Record
+from components.release import write_release
 from components.workspace import Workspace
 from synfer.captions import vocabulary_corpus
 from synfer.classifiers.models import create, save
@@ -22,10 +23,11 @@ from synfer.diffusion.latent_guide import LatentGuide, LatentNetwork
 from synfer.diffusion.tiny_sd import grammar_tokenizer, tiny_autoencoder, tiny_backbone
 from synfer.faces.face import draw_face
 from synfer.faces.renderer import render
+from synfer.files import write_json
 from synfer.images import encode_png, write_shard
 from synfer.manifest import write_manifest
 from synfer.seeding import derive_seed
-from synfer.vocabulary import DEFAULT_EXPRESSIONS, EXPRESSIONS
+from synfer.vocabulary import AU_COUNT, DEFAULT_EXPRESSIONS, EXPRESSIONS
 
 COUNT = 70
 
@@ -59,19 +61,45 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def rectified(generated: Path, workspace: Workspace) -> pd.DataFrame:
     """A rectified manifest of the generated faces: of every ten, the last three are softened, relabelled and rejected."""
-    frame = pd.read_parquet(generated / "manifest.parquet")
-    place = np.arange(COUNT) % 10
-    frame["action"] = np.select([place == 9, place == 8, place == 7], ["reject", "relabel", "soften"], "keep")
-    frame["label"] = np.where(place == 8, frame["expression"].shift(1), frame["expression"])
-    one_hot = np.eye(len(EXPRESSIONS))[[EXPRESSIONS.index(name) for name in frame["label"]]]
-    frame["posterior"] = list(0.92 * one_hot + 0.01)
-    frame = frame.assign(entropy=0.3, agreement=1.0, reason="both annotators see it", weight=(place != 9).astype(float))
+    frame = with_decisions(pd.read_parquet(generated / "manifest.parquet"))
     workspace.artifacts.mkdir()
     workspace.stage("synthesis").symlink_to(generated)
     workspace.stage("rectification").mkdir()
     write_manifest(frame, workspace.stage("rectification"))
     Record(workspace.stage("rectification")).save()
     return frame
+
+
+def with_decisions(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns of rectification beside those of a generated manifest."""
+    place = np.arange(COUNT) % 10
+    frame["action"] = np.select([place == 9, place == 8, place == 7], ["reject", "relabel", "soften"], "keep")
+    frame["label"] = np.where(place == 8, frame["expression"].shift(1), frame["expression"])
+    one_hot = np.eye(len(EXPRESSIONS))[[EXPRESSIONS.index(name) for name in frame["label"]]]
+    frame["posterior"] = list(0.92 * one_hot + 0.01)
+    return frame.assign(entropy=0.3, agreement=1.0, reason="both annotators see it", weight=(place != 9).astype(float))
+
+
+@pytest.fixture(scope="session")
+def release(generated: Path, settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published release of the generated faces, some of them in val, with AUs that are not known and captions that need quotes."""
+    root = tmp_path_factory.mktemp("project")
+    frame = with_decisions(pd.read_parquet(generated / "manifest.parquet"))
+    frame["split"] = np.where(np.arange(COUNT) % 7 == 6, "val", "train")
+    frame["caption"] = [f'a "face", number {index};\nä smile' for index in range(COUNT)]
+    frame["aus"] = [np.where(np.arange(AU_COUNT) == index % AU_COUNT, np.nan, aus) for index, aus in enumerate(frame["aus"])]
+    for stage in ("rectification", "validation"):
+        (root / stage).mkdir()
+        Record(root / stage).save()
+    write_manifest(frame, root / "rectification")
+    passed = {"expectation": "There are images", "success": True, "observed": "70", "wanted": "at least 1"}
+    write_json(root / "validation" / "result.json", {"success": True, "critical": [], "warning": [], "expectations": [passed]})
+    folder = root / "data" / "synthetic" / "small"
+    folder.mkdir(parents=True)
+    stages = {"rectification": root / "rectification", "validation": root / "validation", "synthesis": generated}
+    section = settings.release.model_copy(update={"name": "small"})
+    write_release(section, settings.common, **stages, root=root, folder=folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

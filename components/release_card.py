@@ -1,0 +1,96 @@
+"""CARD.md of a release, a datasheet (Gebru et al., arXiv 1803.09010): head for machines, text for people, counts in both."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+from PIL import Image
+
+from components.hub import size_category
+from components.lineage import lineage_tags
+from components.record import read_metrics
+from components.release_counts import Counts
+from components.release_folder import CARD, ReleaseError, iter_tables
+from components.templating import fill
+from synfer.annotation.rectify import ACTIONS
+from synfer.config import Common, Release
+from synfer.images import iter_encoded
+from synfer.manifest import FILE_NAME
+from synfer.vocabulary import AU_COUNT
+
+_COUNTS = "## Counts"
+
+
+def write_card(
+    section: Release, common: Common, checked: Mapping[str, Any], *, stages: Sequence[Path], root: Path, folder: Path
+) -> Path:
+    """Write the card of the release in `folder`, whose manifest and shards are there; `stages` are those whose metrics it shows."""
+    columns = pq.read_schema(folder / FILE_NAME).names
+    counts = Counts.of(row for table in iter_tables(folder / FILE_NAME) for row in table.to_pylist())
+    text = fill(
+        "CARD.md.j2",
+        head=_head(section, common, counts),
+        counts=counts_text(counts),
+        name=section.name,
+        license=section.license,
+        image_size=common.image_size,
+        software=_software(folder),
+        metrics={key: value for stage in stages for key, value in read_metrics(stage).items()},
+        expectations=checked["expectations"],
+        au_count=AU_COUNT,
+        columns=columns,
+        members=[name.removeprefix("p_") for name in columns if name.startswith("p_")],
+        lineage=lineage_tags(root),
+    )
+    (folder / CARD).write_text(text, encoding="utf-8")
+    return folder / CARD
+
+
+def _head(section: Release, common: Common, counts: Counts) -> str:
+    """YAML in the hub's terms, and under `synfer` what `synfer verify` compares."""
+    head = {
+        "pretty_name": section.name,
+        "license": section.license.lower(),
+        "task_categories": ["image-classification"],
+        "tags": ["synthetic", "facial-expression-recognition", "action-units"],
+        "size_categories": [size_category(counts.images)],
+        "synfer": {"image_size": common.image_size, "counts": counts.stated()},
+    }
+    return yaml.safe_dump(head, sort_keys=False, width=120)
+
+
+def _software(folder: Path) -> str:
+    """What drew the images, by the mark of the first."""
+    _, data = next(iter_encoded(folder, batch_size=1))
+    with Image.open(io.BytesIO(data)) as image:
+        return str(image.info.get("Software", "unknown"))
+
+
+def counts_text(counts: Counts) -> str:
+    """The section of the card that holds its counts, without a final line break."""
+    return fill("card_counts.md.j2", counts=counts, actions=list(ACTIONS)).strip()
+
+
+def read_head(path: Path) -> dict[str, Any]:
+    """The head of a card; raises ReleaseError if there is none."""
+    parts = path.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
+    try:
+        head = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else None
+    except yaml.YAMLError as error:
+        raise ReleaseError(f"its head is not YAML: {error}") from error
+    if not isinstance(head, dict) or not isinstance(head.get("synfer"), dict):
+        raise ReleaseError("it has no head that states counts; a release of an older version is made anew with: synfer run release")
+    return head
+
+
+def stated_lines(path: Path) -> list[str]:
+    """The lines of a card's section of counts."""
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    start = lines.index(_COUNTS) if _COUNTS in lines else len(lines)
+    end = next((number for number in range(start + 1, len(lines)) if lines[number].startswith("## ")), len(lines))
+    return "\n".join(lines[start:end]).strip().split("\n")
