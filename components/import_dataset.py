@@ -33,6 +33,7 @@ from synfer.vocabulary import AU_COUNT, AU_INDEX, EXPRESSIONS
 CARD, SKIPPED, COPIES = "card.json", "skipped.csv", "near_duplicates.csv"
 _SHARD_IMAGES = 1000
 _SHARD_BYTES = 64 << 20
+_PIXELS = "pixels"  # parameter of readers for which images are work
 _UNKNOWN_AUS = np.full(AU_COUNT, np.nan, dtype=np.float32)
 
 
@@ -80,10 +81,11 @@ def import_dataset(
     layout = known.layout_of(root)
     entries = _reader(layout, root, options or {}, format_name)
     problems = Problems(skip_bad)
-    surveyed = survey(entries(), problems, where=str(root))
+    surveyed = survey(entries(pixels=False), problems, where=str(root))
     with _new_folder(out) as work:
         taken = _write_images(items_of(entries()), surveyed, problems, work, size=size, shard_images=shard_images)
         frame = pd.DataFrame(taken.rows)
+        taken.rows.clear()
         frame["split"] = "" if resplit else frame["split"]
         clusters = near_duplicate_clusters(taken.hashes)
         frame["split"] = split_rows(frame, groups_of(frame, clusters), shares=shares, carve=carve, seed=seed)
@@ -107,14 +109,22 @@ def _new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _reader(layout: Layout, root: Path, options: Mapping[str, Any], format_name: str) -> Callable[[], Iterator[Entry]]:
-    """The entries of the data set, anew on every call; raises DatasetError on an option that the layout does not take."""
-    taken = [name for name in inspect.signature(layout.read).parameters if name != "root"]
+def _reader(layout: Layout, root: Path, options: Mapping[str, Any], format_name: str) -> Callable[..., Iterator[Entry]]:
+    """The entries of the data set, anew on every call, without `pixels` where that is less work.
+
+    Raises DatasetError on an option that the layout does not take.
+    """
+    parameters = [name for name in inspect.signature(layout.read).parameters if name != "root"]
+    taken = [name for name in parameters if name != _PIXELS]
     for name in options:
         if name not in taken:
             known = ", ".join(map(_flag, taken)) or "no option"
             raise DatasetError(f"{_flag(name)} says nothing to {format_name} ({layout.name}), which takes {known}")
-    return lambda: layout.read(root, **options)
+
+    def entries(*, pixels: bool = True) -> Iterator[Entry]:
+        return layout.read(root, **options, **({_PIXELS: pixels} if _PIXELS in parameters else {}))
+
+    return entries
 
 
 def _flag(option: str) -> str:

@@ -87,4 +87,4 @@ def short_names(names: list[str]) -> dict[str, str]:
 
 def _without_suffix(name: str) -> str:
     suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
-    return name[: len(name) - len(suffix)]
+    return name[: len(name) - len(suffix)].replace(".parquet:", "-")  # a row of a Parquet file

@@ -7,7 +7,7 @@ is ever needed; a folder of another name is a problem, unless `names` says what 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from synfer.datasets.entries import DatasetError, Entry, Format, Item, Layout, LeftOut, Problem
@@ -24,12 +24,22 @@ def nobody(file: Path) -> str:
     return ""
 
 
+def unknown_class(name: str) -> str:
+    """One line for a folder that is no class of a set with names of its own."""
+    return unknown("class", name, EXPRESSIONS)
+
+
 def read_class_folders(
-    root: Path, *, meaning: Meaning, splits: Mapping[str, str] = SPLITS, identity: Identify = nobody, known: Collection[str] = EXPRESSIONS
+    root: Path,
+    *,
+    meaning: Meaning,
+    splits: Mapping[str, str] = SPLITS,
+    identity: Identify = nobody,
+    strange: Callable[[str], str] = unknown_class,
 ) -> Iterator[Entry]:
     """Items of class folders, in the order of their paths.
 
-    `meaning` of a folder's name is an expression, UNLABELLED, LEFT_OUT, or None where it is unknown; `known` is what an error shows.
+    `meaning` of a folder's name is an expression, UNLABELLED, LEFT_OUT, or None where it is unknown; `strange` says so.
     `splits` are names of split folders in lower case, LEFT_OUT one without labels. Where one folder at the top is a split, all must be.
     """
     parted = any(child.is_dir() and child.name.lower() in splits for child in root.iterdir())
@@ -43,7 +53,7 @@ def read_class_folders(
         elif not (classes := folders[1:] if parted else folders):
             yield Problem(str(file), "lies beside class folders, so it has no label")
         elif (name := next((name for name in reversed(classes) if meaning(name) is not None), None)) is None:
-            yield Problem(str(file), unknown("class", classes[-1], known))
+            yield Problem(str(file), strange(classes[-1]))
         elif (label := str(meaning(name))) == LEFT_OUT:
             yield LeftOut(str(file), f"label {name}")
         else:
@@ -56,7 +66,9 @@ def read(root: Path, *, names: LabelNames | None = None, identity: str | None = 
 
     With a group in the pattern the person is what the group matched.
     """
-    return read_class_folders(root, meaning=(names or LabelNames()).meaning, identity=identify_by(identity) if identity else nobody)
+    names = names or LabelNames()
+    identify = identify_by(identity) if identity else nobody
+    return read_class_folders(root, meaning=names.meaning, identity=identify, strange=names.strange)
 
 
 def identify_by(pattern: str) -> Identify:

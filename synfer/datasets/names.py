@@ -12,35 +12,28 @@ UNLABELLED, LEFT_OUT = "?", "-"
 
 
 class LabelError(VocabularyError):
-    """A label that is no expression, or none that the members can tell; the message names it and the known ones."""
+    """A label that is no expression, or none of the wanted classes; the message names it and the known ones."""
 
 
 @dataclass(frozen=True)
 class LabelNames:
-    """What a data set's names mean: first what the user says (`told`), then the vocabulary; `classes` are those the members can tell."""
+    """What a data set's names mean: first what the user says (`told`), then the vocabulary; `classes` are those that are wanted."""
 
     classes: Sequence[str] = EXPRESSIONS
     told: Mapping[str, str] = field(default_factory=dict)
 
-    def __call__(self, name: str, *, where: str) -> str:
-        """The expression that `name` stands for, UNLABELLED or LEFT_OUT; raises LabelError naming `where` it was found."""
-        meaning = self.meaning(name)
-        if meaning is None:
-            known = ", ".join((*self.classes, *self.told))
-            raise LabelError(f"{where}: unknown class {name!r}; known: {known}; say what it means with --map {name!r}={self.classes[0]}")
-        if meaning not in (UNLABELLED, LEFT_OUT, *self.classes):
-            told = f"leave its images out with --map {name}={LEFT_OUT}, or have them labelled anew with --map {name}={UNLABELLED}"
-            raise LabelError(f"{where}: the members cannot tell {meaning!r}, only {', '.join(self.classes)}; {told}")
-        return meaning
-
     def meaning(self, name: str) -> str | None:
-        """The same, None where it is not known."""
+        """The expression that `name` stands for, UNLABELLED or LEFT_OUT; None where it is not known."""
         if name in self.told:
             return self.told[name]
         try:
             return as_expression(name)
         except VocabularyError:
             return None
+
+    def strange(self, name: str) -> str:
+        """One line for a name without a meaning: the known ones, and how to say what it means."""
+        return f"{unknown('class', name, (*self.classes, *self.told))}; say what it means with --map {name!r}={self.classes[0]}"
 
 
 def parse_map(parts: Iterable[str]) -> dict[str, str]:

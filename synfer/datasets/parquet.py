@@ -30,32 +30,35 @@ def read(
     *,
     names: LabelNames | None = None,
     image_column: str = "image",
-    label_column: str = "label",
+    label_column: str | None = "label",
     split_column: str = "split",
     identity_column: str = "identity",
+    pixels: bool = True,
 ) -> Iterator[Entry]:
     """Items of one file or of all files below a folder; without the split or the identity column these stay unknown.
 
-    The name of a row is its `sample_id` where there is such a column, else file and number. Raises DatasetError if a file cannot be read
-    or has no image or label column.
+    The name of a row is its `sample_id` where there is such a column, else file and number. `label_column` None looks at no label;
+    without `pixels` no image is read, and none can be. Raises DatasetError if a file cannot be read or has no image or label column.
     """
     names = names or LabelNames()
     wanted = {SAMPLE_ID: SAMPLE_ID, "image": image_column, "label": label_column, "split": split_column, "identity": identity_column}
     base = root.parent if root.is_file() else root
     for file in files(root):
         check_columns(file, image_column, label_column)
-        stem, from_name = name_of(file.with_suffix(""), base), file_split(file, base)
-        for batch, first in batches(file, list(wanted.values())):
-            class_names = {role: class_label_names(batch.schema, wanted[role]) for role in ("label", "split")}
-            values = {
-                role: batch.column(name).to_pylist() for role, name in wanted.items() if name in batch.schema.names and name != image_column
+        name, from_name = name_of(file, base), file_split(file, base)
+        for batch, first in batches(file, [column for role, column in wanted.items() if pixels or role != "image"]):
+            class_names = {role: class_label_names(batch.schema, wanted[role] or "") for role in ("label", "split")}
+            columns = {
+                role: batch.column(column).to_pylist()
+                for role, column in wanted.items()
+                if role != "image" and column in batch.schema.names
             }
             for row in range(len(batch)):
-                of_row = {SAMPLE_ID: f"{stem}-{first + row:06d}", "split": from_name} | {
-                    role: column[row] for role, column in values.items()
-                }
+                of_row = {SAMPLE_ID: f"{name}:{first + row}", "label": None, "split": from_name}
+                of_row |= {role: values[row] for role, values in columns.items()}
                 where = f"{file}, row {first + row}"
-                yield _entry(of_row, class_names, names, image_reader(file, batch.column(image_column)[row], where), where)
+                image = batch.column(image_column)[row] if pixels else pa.NA
+                yield _entry(of_row, class_names, names, image_reader(file, image, where), where)
 
 
 def _entry(
@@ -63,9 +66,9 @@ def _entry(
 ) -> Entry:
     label, split = label_meaning(row["label"], class_names["label"], names), split_name(row["split"], class_names["split"])
     if label is None:
-        return Problem(where, f"unknown label {_shown(row['label'], class_names['label'])}")
+        return Problem(where, _strange(row["label"], class_names["label"], names))
     if label == LEFT_OUT:
-        return LeftOut(where, f"label {_shown(row['label'], class_names['label'])}")
+        return LeftOut(where, f"label {row['label']}")
     if split is None:
         return Problem(where, unknown("split", row["split"], SPLITS))
     expression = "" if label == UNLABELLED else label
@@ -91,10 +94,14 @@ def label_meaning(value: Any, class_names: Sequence[str] | None, names: LabelNam
     return names.meaning(str(value))
 
 
-def _shown(value: Any, class_names: Sequence[str] | None) -> str:
-    if class_names is not None and isinstance(value, int) and 0 <= value < len(class_names):
-        return repr(class_names[value])
-    return f"{value!r}" if isinstance(value, str) else f"{value!r}, a number without a name"
+def _strange(value: Any, class_names: Sequence[str] | None, names: LabelNames) -> str:
+    if isinstance(value, str):
+        return names.strange(value)
+    if class_names is None:
+        return f"label {value} is a number without a name; say what each means, for example --map {value}={names.classes[0]}"
+    return (
+        names.strange(class_names[value]) if 0 <= value < len(class_names) else f"label {value} has no name, only 0..{len(class_names) - 1}"
+    )
 
 
 def split_name(found: Any, class_names: Sequence[str] | None) -> str | None:

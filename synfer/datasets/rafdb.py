@@ -9,6 +9,7 @@ Layouts: the distribution's list (spelt `patition`) with aligned faces, or class
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from synfer.datasets.entries import DatasetError, Entry, Format, Item, Layout, Problem
@@ -52,7 +53,7 @@ def _listed(fields: list[str], folder: Path, *, where: str) -> Entry:
 
 def read_folders(root: Path) -> Iterator[Entry]:
     """`DATASET/{train,test}/{1..7}/*.jpg`."""
-    return read_class_folders(_parts(root) or root, meaning=LABELS.get, known=LABELS)
+    return read_class_folders(_parts(root) or root, meaning=LABELS.get, strange=partial(unknown, "class", known=LABELS))
 
 
 def _parts(root: Path) -> Path | None:

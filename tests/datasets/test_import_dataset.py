@@ -103,6 +103,7 @@ def test_sample_ids_are_stems_where_these_are_unique() -> None:
     assert short_names(["train/happy/a.png", "train/sad/b.JPG"]) == {"train/happy/a.png": "a", "train/sad/b.JPG": "b"}
     assert short_names(["x/a.png", "y/a.png"]) == {"x/a.png": "x-a", "y/a.png": "y-a"}
     assert short_names(["x/a.png", "x/a.jpg"]) == {"x/a.png": "x-a.png", "x/a.jpg": "x-a.jpg"}
+    assert short_names(["data/train-0.parquet:7", "a/x.y"]) == {"data/train-0.parquet:7": "train-0-7", "a/x.y": "x.y"}
     assert short_names(["KA.AN1.39.tiff"]) == {"KA.AN1.39.tiff": "KA.AN1.39"}
 
 

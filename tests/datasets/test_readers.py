@@ -222,8 +222,8 @@ def test_parquet_reads_class_names_and_splits_of_file_names(tmp_path: Path, draw
     write_parquet(tmp_path / "data/validation-00000-of-00001.parquet", ["angry", "happy"], image=images[2:], label=[0])
     found = read("parquet", tmp_path)
     assert told(found) == [
-        ("data/train-00000-of-00001-000000", "happiness", "train", ""), ("data/train-00000-of-00001-000001", "", "train", ""),
-        ("data/validation-00000-of-00001-000000", "anger", "val", ""),
+        ("data/train-00000-of-00001.parquet:0", "happiness", "train", ""), ("data/train-00000-of-00001.parquet:1", "", "train", ""),
+        ("data/validation-00000-of-00001.parquet:0", "anger", "val", ""),
     ]  # fmt: skip
     assert [item.read() for item in items(found)] == [image["bytes"] for image in images]
 
@@ -241,14 +241,16 @@ def test_parquet_reads_columns_of_splits_people_and_ids(tmp_path: Path, draw: Ca
     assert told(read("parquet", path, names=LabelNames(told={"3": "fear"}), **options)) == [
         ("a", "sadness", "train", "x"), ("b", "fear", "val", ""),
     ]  # fmt: skip
-    assert only_problem(read("parquet", path, **options)) == Problem(f"{path}, row 1", "unknown label '3'")
+    assert only_problem(read("parquet", path, **options)).what.startswith("unknown class '3'; known: neutral, ")
     with pytest.raises(DatasetError, match=r"no column 'image'; there are: picture, emotion, .*--image-column"):
         read("parquet", path)
 
 
 def test_parquet_with_numbers_without_names_or_an_unknown_split_is_a_problem(tmp_path: Path, draw: Callable[..., bytes]) -> None:
     path = write_parquet(tmp_path / "numbers.parquet", image=[draw(0)], label=[4])
-    assert only_problem(read("parquet", path)).what == "unknown label 4, a number without a name"
+    assert (
+        only_problem(read("parquet", path)).what == "label 4 is a number without a name; say what each means, for example --map 4=neutral"
+    )
     path = write_parquet(tmp_path / "splits.parquet", image=[draw(0)], label=["sad"], split=["tset"])
     assert only_problem(read("parquet", path)).what.startswith("unknown split 'tset' (did you mean 'test'?)")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")

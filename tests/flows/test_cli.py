@@ -20,8 +20,8 @@ from synfer.manifest import read_manifest, write_manifest
 from synfer.vocabulary import AU_COUNT
 
 COMMANDS = (
-    ("run",), ("flow", "pipeline"), ("render",), ("sample",), ("params",), ("corpus",), ("import",), ("describe",), ("annotate",), ("assets",),
-    ("ui",),
+    ("run",), ("flow", "pipeline"), ("render",), ("sample",), ("params",), ("corpus",), ("import",), ("describe",), ("annotate",),
+    ("assets",), ("ui",),
 )  # fmt: skip
 
 
