@@ -143,7 +143,7 @@ def _check(release: Path, rows: pa.Table, label: str) -> None:
     """Raise unless every row has the image that its SHA-256 names, and a class."""
     columns = (rows[name].to_pylist() for name in ("sample_id", "image", "sha256", label))
     for sample_id, image, digest, name in zip(*columns, strict=True):
-        if hashlib.sha256(image["bytes"]).hexdigest() != digest:
+        if image is None or hashlib.sha256(image["bytes"] or b"").hexdigest() != digest:
             raise ReleaseError(f"{release}, sample {sample_id}: the image has changed, see what is wrong with: synfer verify {release}")
         if name not in EXPRESSIONS:
             raise ExportError(f"{release}, sample {sample_id}: {label} is {name!r}, which is no class; choose another --label")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
@@ -18,7 +19,8 @@ from components.release_counts import Counts
 from components.release_folder import CARD, CHECKSUMS, DAMAGED, ReleaseError, iter_tables
 from components.verify_rows import Row, image_faults, join_rows, row_differences, row_faults
 from synfer.files import sha256
-from synfer.manifest import FILE_NAME
+from synfer.images import SHARD_SCHEMA
+from synfer.manifest import FILE_NAME, OPTIONAL, REQUIRED
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class Verification:
         number = 0
         try:
             for table in iter_tables(self.folder / name):
-                _check_needed(table.column_names, with_image=name != FILE_NAME)
+                _check_needed(table.schema, with_image=name != FILE_NAME)
                 for values in table.to_pylist():
                     number += 1
                     yield Row(name, number, values)
@@ -205,10 +207,15 @@ class Verification:
                 self._found(CARD, f"states {line!r}, {FILE_NAME} gives {right!r}")
 
 
-def _check_needed(columns: list[str], *, with_image: bool) -> None:
-    needed = ["sample_id", "split", "expression", "label", "action", "sha256", *(["image"] if with_image else [])]
-    if missing := [column for column in needed if column not in columns]:
-        raise ReleaseError(f"it has no column {missing[0]!r}")
+def _check_needed(schema: pa.Schema, *, with_image: bool) -> None:
+    """Raise ReleaseError if a column that the checks read is missing or of another type."""
+    decided = {name: OPTIONAL[name] for name in ("label", "posterior", "action", "reason")}
+    needed = REQUIRED | decided | ({"image": SHARD_SCHEMA.field("image").type} if with_image else {})
+    for name, kind in (needed | {name: kind for name, kind in OPTIONAL.items() if name in schema.names}).items():
+        if name not in schema.names:
+            raise ReleaseError(f"it has no column {name!r}")
+        if schema.field(name).type != kind:
+            raise ReleaseError(f"its column {name!r} is {schema.field(name).type}, not {kind}")
 
 
 def _different_counts(place: str, stated: Any, counted: Any) -> Iterator[str]:

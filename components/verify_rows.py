@@ -66,7 +66,7 @@ def join_rows(shards: Iterable[Row], manifest: Iterable[Row]) -> Iterator[tuple[
 
 def image_faults(values: Mapping[str, Any]) -> tuple[list[str], Size | None]:
     """What is wrong with the image of a row, and its width and height where it can be decoded."""
-    data = (values["image"] or {}).get("bytes")
+    data = (values["image"] or {}).get("bytes")  # a struct, `synfer.images.SHARD_SCHEMA`
     if not data:
         return ["has no image"], None
     faults = []

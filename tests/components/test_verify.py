@@ -184,9 +184,20 @@ def test_a_shard_that_is_gone_is_one_finding_a_file_and_one_a_sample(folder: Pat
 
 
 def test_a_column_that_is_missing_is_named_once(folder: Path) -> None:
-    pq.write_table(pq.read_table(folder / FIRST).drop_columns(["reason"]), folder / FIRST)
+    pq.write_table(pq.read_table(folder / FIRST).drop_columns(["entropy"]), folder / FIRST)
     seal(folder)
-    assert findings(folder) == [f"{FIRST}: column 'reason' is missing, in {MANIFEST} it is string"]
+    assert findings(folder) == [f"{FIRST}: column 'entropy' is missing, in {MANIFEST} it is float"]
+
+
+def test_a_column_of_another_type_is_named(folder: Path) -> None:
+    table = pq.read_table(folder / FIRST)
+    pq.write_table(table.set_column(table.column_names.index("seed"), "seed", table["seed"].cast(pa.string())), folder / FIRST)
+    seal(folder)
+    assert findings(folder) == [
+        f"{FIRST}: column 'seed' is string, in {MANIFEST} it is int64",
+        f"{FIRST}: cannot be read: its column 'seed' is string, not int64",
+        f"{MANIFEST}: 40 samples have no image in what could be read of the shards, the first is syn-0000",
+    ]
 
 
 def test_a_manifest_that_cannot_be_read_is_named(folder: Path) -> None:
