@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from components.annotate_labels import LabelNames
 from components.annotate_opinion import MEMBER, read_opinion
 from components.annotate_scores import SHARD, score_source
-from components.annotate_sources import ImageFolder, Source, open_source
+from components.annotate_sources import IMAGE_FOLDER, Source, open_source
 from components.annotate_verdicts import AnnotateError, Verdicts, judge_scores
 from components.partial import fingerprint, open_partial
 from components.workspace import Workspace
@@ -32,6 +31,7 @@ from synfer.annotation.calibration import as_scores
 from synfer.annotation.rectifier import HeldOut
 from synfer.annotation.rectify import ACTIONS
 from synfer.config import Config, load_config
+from synfer.datasets.names import LabelNames
 from synfer.manifest import read_manifest
 
 if TYPE_CHECKING:  # torch is imported where members are loaded: what is wrong with files is told before
@@ -86,8 +86,8 @@ def annotate(
     `run` is the folder of a run's finished stages, by default that of the project around the current folder, whose configuration counts
     unless `config` is given. `names` says what labels mean that the vocabulary lacks; `unlabelled` looks at no label. `pred_probs` are the
     user's own model's probabilities for the images and `pred_probs_val` for the val faces of the run, see `components.annotate_opinion`.
-    `cleanlab` is a folder for arrays. Raises SourceError, LabelError, OpinionError or AnnotateError before any work, ImageError at an image
-    that cannot be read unless `skip_bad` tolerates so many.
+    `cleanlab` is a folder for arrays. Raises DatasetError, LabelError, OpinionError or AnnotateError before any work, ImageError at an
+    image that cannot be read unless `skip_bad` tolerates so many.
     """
     out, source = Path(out), Path(source)
     _check_out(out, source)
@@ -95,7 +95,7 @@ def annotate(
     common = config.common
     known = LabelNames(common.expressions, dict(names or {}))
     faces = open_source(source, known, image_column=image_column, label_column=label_column, unlabelled=unlabelled)
-    if not isinstance(faces, ImageFolder) and out.resolve().is_relative_to(source.resolve()):
+    if faces.kind != IMAGE_FOLDER and out.resolve().is_relative_to(source.resolve()):
         raise AnnotateError(f"{out} lies inside {source}, whose Parquet files are read; put it somewhere else")
     sample_ids = [row.sample_id for row in faces.rows()]
     if not sample_ids:

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from components.annotate_labels import LabelNames
 from synfer.annotation.calibration import as_scores, log_probabilities
 from synfer.annotation.intent import posterior
 from synfer.annotation.reasons import reasons
 from synfer.annotation.rectifier import Rectified
 from synfer.annotation.rectify import decide
+from synfer.datasets.names import LabelNames
 from synfer.errors import SynferError
 
 MEMBER = "own_model"

@@ -7,25 +7,25 @@ A source is read twice. `rows` gives ids and labels alone, in a second, so that 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from components.annotate_labels import LEFT_OUT, UNLABELLED, LabelError, LabelNames
-from synfer.errors import SynferError
+from synfer.datasets import entries, parquet
+from synfer.datasets.entries import DatasetError, Entry, LeftOut, Problem
+from synfer.datasets.files import SUFFIXES, images, name_of, walk
+from synfer.datasets.folders import read_class_folders
+from synfer.datasets.names import LEFT_OUT, UNLABELLED, LabelError, LabelNames
 from synfer.images import ImageError, decode, iter_encoded, iter_sample_ids
 from synfer.manifest import FILE_NAME, read_manifest
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
-
-
-class SourceError(SynferError):
-    """A source that is missing, empty, or none of the kinds that can be read; the message names it."""
+IMAGE_FOLDER = "image folder"
+_NO_COLUMN = ""  # where a file's splits and people would be: they are not asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,15 @@ class Item:
 class Source(Protocol):
     """Faces with labels; `ignored` counts files that are no images, `digest` changes whenever a file does."""
 
-    kind: str
-    ignored: int
+    @property
+    def kind(self) -> str:
+        """What it is, in words."""
+        ...
+
+    @property
+    def ignored(self) -> int:
+        """Files that are no images."""
+        ...
 
     def rows(self) -> Iterator[Row]:
         """Ids and labels; raises LabelError on one that is not known."""
@@ -77,27 +84,88 @@ class Source(Protocol):
 def open_source(
     path: Path, names: LabelNames, *, image_column: str = "image", label_column: str | None = "label", unlabelled: bool = False
 ) -> Source:
-    """The source at `path`: a Parquet file or a folder; `unlabelled` looks at no label. Raises SourceError if there is nothing to read."""
-    from components.annotate_parquet import ParquetFiles
-
+    """The source at `path`: a Parquet file or a folder; `unlabelled` looks at no label. Raises DatasetError if there is nothing to read."""
     if not path.exists():
-        raise SourceError(f"{path} does not exist")
-    label = None if unlabelled else label_column
-    if path.is_file():
-        if path.suffix != ".parquet":
-            raise SourceError(f"{path} is neither a folder nor a Parquet file")
-        return ParquetFiles(path.parent, [path], names, image_column, label)
+        raise DatasetError(f"{path} does not exist")
+    if path.is_file() and path.suffix != ".parquet":
+        raise DatasetError(f"{path} is neither a folder nor a Parquet file")
     if (path / FILE_NAME).is_file():
         return DatasetFolder(path, names, unlabelled=unlabelled)
-    if any(file.suffix.lower() in SUFFIXES for file in _walk(path)):
-        return ImageFolder(path, names, unlabelled=unlabelled)
-    files = [file for file in _walk(path) if file.suffix == ".parquet"]
-    if not files:
-        raise SourceError(f"{path} holds no image ({', '.join(SUFFIXES)}) and no Parquet file")
-    return ParquetFiles(path, files, names, image_column, label)
+    if path.is_dir() and any(images(path)):
+        return _image_folder(path, names, unlabelled=unlabelled)
+    if path.is_dir() and not any(file.suffix == ".parquet" for file in walk(path)):
+        raise DatasetError(f"{path} holds no image ({', '.join(SUFFIXES)}) and no Parquet file")
+    return _parquet_files(path, names, image_column, None if unlabelled else label_column)
 
 
-def files_digest(root: Path, files: Iterable[Path]) -> str:
+# --- files --------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Files:
+    """Images that a reader of `synfer/datasets` finds in files below `root`; an id is the name that it gives them."""
+
+    kind: str
+    root: Path
+    files: Callable[[], Iterator[Path]]
+    classes: Sequence[str]
+    read: Callable[..., Iterator[Entry]]
+    ignored: int = 0
+
+    def rows(self) -> Iterator[Row]:
+        """Ids and labels; no image is read. Raises DatasetError on an id that occurs twice."""
+        seen: set[str] = set()
+        for item in self._read(pixels=False):
+            if item.name in seen:
+                raise DatasetError(f"{item.where}: sample_id {item.name!r} occurs more than once")
+            seen.add(item.name)
+            yield Row(item.name, item.expression)
+
+    def items(self) -> Iterator[Item]:
+        """In the order of the files' paths."""
+        return (Item(item.name, item.expression, item.where, item.read) for item in self._read(pixels=True))
+
+    def digest(self) -> str:
+        """Of the files."""
+        return files_digest(self.root, self.files())
+
+    def _read(self, *, pixels: bool) -> Iterator[entries.Item]:
+        """What is to be looked at; raises LabelError on a label that is unknown or none of the classes."""
+        for entry in self.read(pixels=pixels):
+            if isinstance(entry, Problem):
+                raise LabelError(f"{entry.where}: {entry.what}")
+            if not isinstance(entry, LeftOut):
+                check_class(entry.expression, self.classes, where=entry.where)
+                yield entry
+
+
+def _image_folder(root: Path, names: LabelNames, *, unlabelled: bool) -> Files:
+    """Class folders (`train/happy/0001.jpg`: the innermost folder that names a class counts), or images without any folder."""
+    without_labels = unlabelled or all(file.parent == root for file in images(root))
+
+    def read(*, pixels: bool) -> Iterator[Entry]:
+        if without_labels:
+            return (entries.Item(name_of(file, root), str(file), file.read_bytes) for file in images(root))
+        return read_class_folders(root, meaning=names.meaning, splits={}, strange=names.strange)
+
+    ignored = sum(file.suffix.lower() not in SUFFIXES for file in walk(root))
+    return Files(IMAGE_FOLDER, root, partial(images, root), names.classes, read, ignored)
+
+
+def _parquet_files(path: Path, names: LabelNames, image_column: str, label_column: str | None) -> Files:
+    """Parquet in the convention of the hub; an id is the column `sample_id` where there is one, else `file.parquet:row`."""
+    found = parquet.files(path)
+    for file in found:
+        parquet.check_columns(file, image_column, label_column)
+    read = partial(
+        parquet.read, path, names=names, image_column=image_column, label_column=label_column, split_column=_NO_COLUMN,
+        identity_column=_NO_COLUMN,
+    )  # fmt: skip
+    root = path.parent if path.is_file() else path
+    return Files("Parquet", root, lambda: iter(found), names.classes, read)
+
+
+def files_digest(root: Path, files: Iterator[Path]) -> str:
     """SHA-256 of the names, sizes and times of files below `root`."""
     digest = hashlib.sha256(str(root.resolve()).encode())
     for file in files:
@@ -106,53 +174,14 @@ def files_digest(root: Path, files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-class ImageFolder:
-    """Class folders (`train/happy/0001.jpg`: the innermost folder that names a class counts), or images without any folder."""
-
-    kind = "image folder"
-
-    def __init__(self, root: Path, names: LabelNames, *, unlabelled: bool) -> None:
-        self.root, self._names, self._unlabelled = root, names, unlabelled
-        self._flat = not any(file.parent != root for file in self._files())
-        self.ignored = sum(file.suffix.lower() not in SUFFIXES for file in _walk(root))
-
-    def rows(self) -> Iterator[Row]:
-        """Ids are paths below the folder."""
-        yield from (Row(sample_id, given) for sample_id, given, _ in self._labelled())
-
-    def items(self) -> Iterator[Item]:
-        """Files in the order of their paths."""
-        yield from (Item(sample_id, given, str(file), file.read_bytes) for sample_id, given, file in self._labelled())
-
-    def digest(self) -> str:
-        """Of the images."""
-        return files_digest(self.root, self._files())
-
-    def _files(self) -> Iterator[Path]:
-        return (file for file in _walk(self.root) if file.suffix.lower() in SUFFIXES)
-
-    def _labelled(self) -> Iterator[tuple[str, str, Path]]:
-        for file in self._files():
-            given = UNLABELLED if self._flat or self._unlabelled else self._class(file)
-            if given != LEFT_OUT:
-                yield file.relative_to(self.root).as_posix(), "" if given == UNLABELLED else given, file
-
-    def _class(self, file: Path) -> str:
-        folders = file.relative_to(self.root).parts[:-1]
-        if not folders:
-            raise LabelError(f"{file} lies beside class folders, so it has no label; move it, or take no label at all with --unlabelled")
-        name = next((name for name in reversed(folders) if self._names.meaning(name) is not None), folders[-1])
-        return self._names(name, where=str(file.parent))
+def check_class(expression: str, classes: Sequence[str], *, where: str) -> None:
+    """Raise LabelError if an expression is none that the members can tell; "" is no label."""
+    if expression and expression not in classes:
+        told = f"leave its images out with --map {expression}={LEFT_OUT}, or have them labelled anew with --map {expression}={UNLABELLED}"
+        raise LabelError(f"{where}: the members cannot tell {expression!r}, only {', '.join(classes)}; {told}")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Files below a folder, sorted folder by folder; hidden ones are left out."""
-    entries = sorted((entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir():
-            yield from _walk(folder / entry.name)
-        else:
-            yield folder / entry.name
+# --- a dataset of this project -------------------------------------------------------------------------------------------------------
 
 
 class DatasetFolder:
@@ -161,13 +190,15 @@ class DatasetFolder:
     kind, ignored = "dataset of SynFER", 0
 
     def __init__(self, root: Path, names: LabelNames, *, unlabelled: bool) -> None:
-        self.root, self._unlabelled = root, unlabelled
+        self.root = root
         frame = read_manifest(root)
         self._given: dict[str, str] = {}
         for sample_id, expression in zip(frame["sample_id"], frame["expression"], strict=True):
-            given = names(expression, where=f"{root}, sample {sample_id}") if expression and not unlabelled else UNLABELLED
-            if given != LEFT_OUT:
-                self._given[sample_id] = "" if given == UNLABELLED else given
+            given = names.meaning(expression) if expression and not unlabelled else UNLABELLED
+            if given == LEFT_OUT:
+                continue
+            self._given[sample_id] = "" if given in (None, UNLABELLED) else str(given)
+            check_class(self._given[sample_id], names.classes, where=f"{root}, sample {sample_id}")
         missing = self._given.keys() - set(iter_sample_ids(root))
         if missing:
             raise ImageError(f"{root} has no image for sample {min(missing)} (and {len(missing) - 1} more)")
@@ -184,4 +215,4 @@ class DatasetFolder:
 
     def digest(self) -> str:
         """Of manifest and shards."""
-        return files_digest(self.root, [self.root / FILE_NAME, *sorted(self.root.glob("images-*.parquet"))])
+        return files_digest(self.root, iter([self.root / FILE_NAME, *sorted(self.root.glob("images-*.parquet"))]))

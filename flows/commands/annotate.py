@@ -65,7 +65,7 @@ def annotate(
     """
     workspace, settings = load_project(config, set_)
     from components.annotate import annotate as write
-    from components.annotate_labels import parse_map
+    from synfer.datasets.names import parse_map
 
     done = write(
         source, out, run=run or workspace.artifacts, config=settings, names=parse_map(map_ or ()), unlabelled=unlabelled,

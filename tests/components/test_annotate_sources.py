@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.annotate_labels import LabelError, LabelNames, parse_map
-from components.annotate_sources import Source, SourceError, open_source
+from components.annotate_sources import Source, open_source
+from synfer.datasets.entries import DatasetError
+from synfer.datasets.names import LabelError, LabelNames, parse_map
 from synfer.images import ImageError, encode_png
 from synfer.manifest import read_manifest, write_manifest
 from synfer.vocabulary import DEFAULT_EXPRESSIONS
@@ -69,7 +70,7 @@ def test_class_folders_may_lie_in_splits(tmp_path: Path) -> None:
 
 def test_an_unknown_class_folder_is_named_with_the_known_ones(tmp_path: Path) -> None:
     write_faces(tmp_path, "happy/a.png", "ecstasy/a.png")
-    with pytest.raises(LabelError, match=r"ecstasy: unknown class 'ecstasy'; known: neutral, happiness, .*anger; .*--map"):
+    with pytest.raises(LabelError, match=r"ecstasy/a\.png: unknown class 'ecstasy'; known: neutral, happiness, .*anger; .*--map"):
         labels(open_source(tmp_path, NAMES))
 
 
@@ -94,7 +95,7 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
 
 def test_images_beside_class_folders_are_refused_and_labels_can_be_passed_over(tmp_path: Path) -> None:
     write_faces(tmp_path, "happy/a.png", "b.png")
-    with pytest.raises(LabelError, match=r"b\.png lies beside class folders"):
+    with pytest.raises(LabelError, match=r"b\.png: lies beside class folders"):
         labels(open_source(tmp_path, NAMES))
     assert labels(open_source(tmp_path, NAMES, unlabelled=True)) == {"b.png": "", "happy/a.png": ""}
 
@@ -115,14 +116,14 @@ def test_parquet_may_name_its_labels_ids_and_columns_itself(tmp_path: Path) -> N
     source = open_source(path, NAMES, label_column="emotion")
     assert labels(source) == {"x": "happiness", "y": "", "z": "sadness"}
     assert [item.pixels().shape for item in source.items()] == [(8, 8, 3)] * 3
-    with pytest.raises(SourceError, match=r"no column 'label'; there are: image, emotion, sample_id; .*--label-column"):
+    with pytest.raises(DatasetError, match=r"no column 'label'; there are: image, emotion, sample_id; .*--label-column"):
         open_source(path, NAMES)
-    with pytest.raises(SourceError, match=r"no column 'picture'; .*--image-column"):
+    with pytest.raises(DatasetError, match=r"no column 'picture'; .*--image-column"):
         open_source(path, NAMES, image_column="picture")
-    with pytest.raises(SourceError, match=r"column 'sample_id' is string; images are bytes"):
+    with pytest.raises(DatasetError, match=r"column 'sample_id' is string; images are bytes"):
         open_source(path, NAMES, image_column="sample_id", unlabelled=True)
     twice = write_parquet(tmp_path / "b.parquet", [face(0), face(1)], label=["sad", "sad"], sample_id=["x", "x"])
-    with pytest.raises(SourceError, match="sample_id 'x' occurs more than once"):
+    with pytest.raises(DatasetError, match="sample_id 'x' occurs more than once"):
         labels(open_source(twice, NAMES))
 
 
@@ -142,7 +143,7 @@ def test_parquet_without_labels_and_with_images_beside_it(tmp_path: Path) -> Non
 
 def test_numbers_without_names_are_told_and_may_be_mapped(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", [face(0), face(1)], label=[1, 2])
-    with pytest.raises(LabelError, match=r"row 0: label 1 of column 'label' is a number without a name; .*--map 0="):
+    with pytest.raises(LabelError, match=r"row 0: label 1 is a number without a name; .*--map 1="):
         labels(open_source(path, NAMES))
     told = LabelNames(DEFAULT_EXPRESSIONS, parse_map(["1=fear,2=disgust"]))
     assert list(labels(open_source(path, told)).values()) == ["fear", "disgust"]
@@ -165,9 +166,9 @@ def test_a_dataset_folder_of_this_project(generated: Path, tmp_path: Path) -> No
 def test_a_source_without_images_is_refused(tmp_path: Path, content: dict[str, bytes]) -> None:
     for name, data in content.items():
         (tmp_path / name).write_bytes(data)
-    with pytest.raises(SourceError, match="holds no image"):
+    with pytest.raises(DatasetError, match="holds no image"):
         open_source(tmp_path, NAMES)
-    with pytest.raises(SourceError, match="nowhere does not exist"):
+    with pytest.raises(DatasetError, match="nowhere does not exist"):
         open_source(tmp_path / "nowhere", NAMES)
 
 
