@@ -53,14 +53,11 @@ def split_rows(frame: pd.DataFrame, groups: np.ndarray, *, shares: Mapping[str, 
     if not (given != "").any():
         return part(frame["expression"].to_numpy(), groups, shares, seed=seed)
     _check_own(frame)
-    splits = given.copy()
-    for wanted in carve:
-        rows = np.flatnonzero(splits == "train")
-        if wanted in given or not shares[wanted] or not len(rows):
-            continue
-        whole = shares["train"] + shares[wanted]
-        local = {"train": shares["train"] / whole, wanted: shares[wanted] / whole}
-        splits[rows] = part(frame["expression"].to_numpy()[rows], groups[rows], local, seed=seed)
+    splits, rows = given.copy(), np.flatnonzero(given == "train")
+    parts = {name: shares[name] for name in ("train", *carve) if name == "train" or name not in given}
+    whole = sum(parts.values())
+    local = {name: share / whole for name, share in parts.items()}
+    splits[rows] = part(frame["expression"].to_numpy()[rows], groups[rows], local, seed=seed)
     return splits
 
 

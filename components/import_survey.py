@@ -54,7 +54,7 @@ def survey(entries: Iterable[Entry], problems: Problems, *, where: str) -> Surve
     """Read all entries once; raises DatasetError if there is no image, a name twice, or more problems than allowed."""
     names: dict[str, None] = {}
     expressions, splits, left_out = Counter[str](), Counter[str](), Counter[str]()
-    for entry in entries:
+    for entry in tqdm(entries, desc="labels", unit="image", leave=False):
         if isinstance(entry, Problem):
             problems.add(entry.where, entry.what)
         elif isinstance(entry, LeftOut):

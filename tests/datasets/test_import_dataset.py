@@ -16,6 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from components.corpus import read_corpus
 from components.import_dataset import CARD, COPIES, SKIPPED, import_dataset
 from components.import_splits import part
 from components.import_survey import short_names
@@ -157,6 +158,14 @@ def test_val_is_taken_from_train_where_a_set_has_none(tmp_path: Path, write: Wri
     done = import_dataset("folder", tmp_path / "faces", tmp_path / "kept", carve=())
     assert done.counts.to_numpy().tolist() == [[34, 0, 6]]
     assert "no val split: the pipeline needs one; take it from train with --carve val" in done.notes
+
+
+def test_val_and_test_are_taken_from_train_at_once(tmp_path: Path, write: Write, draw: Draw) -> None:
+    for number in range(40):
+        write(tmp_path, f"faces/train/{'happy' if number % 2 else 'sad'}/{number}.png", draw(number, size=(64, 64)))
+    done = import_dataset("folder", tmp_path / "faces", tmp_path / "out", carve=("val", "test"))
+    assert done.counts.to_numpy().tolist() == [[14, 3, 3]] * 2
+    assert len(read_corpus(tmp_path / "out", classes=("happiness", "sadness"))) == 40  # the first stage of the pipeline takes it
 
 
 def test_people_in_two_of_a_sets_own_splits_are_told_and_can_be_parted_anew(tmp_path: Path, write: Write, draw: Draw) -> None:
