@@ -34,13 +34,13 @@ def run(section: Release, common: Common, *, rectification: Path, synthesis: Pat
     if not checked["success"]:
         raise GateClosed(f"{validation / RESULT} says that the data did not pass: {', '.join(checked['critical'])}; nothing is released")
     workspace = Workspace(out.parent.parent)
-    frame = read_manifest(rectification)
+    images = len(read_manifest(rectification))
     folder = workspace.data / "synthetic" / section.name
     with whole_folder(folder) as building:
         stages = {"rectification": rectification, "synthesis": synthesis, "validation": validation}
         write_release(section, common, **stages, root=workspace.root, folder=building)
     track(workspace, folder)
-    _record(folder, workspace, len(frame), out)
+    _record(folder, workspace, images, out)
 
 
 def write_release(

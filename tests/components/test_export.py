@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -320,6 +321,22 @@ def test_pandas_reads_the_metadata(release: Path, tmp_path: Path) -> None:
     assert frame["file_name"].tolist() == [f"{row['label']}/{row['sample_id']}.png" for row in wanted]
     assert frame["weight"].tolist() == [row["weight"] for row in wanted]
     assert (frame["identity"] == "").all()
+
+
+def test_the_code_of_the_readme_works(release: Path, tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    pytest.importorskip("webdataset")
+    import synfer.torchvision_shim  # noqa: F401
+
+    export(release, tmp_path / "out", to=to)
+    code = re.search(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert code is not None
+    monkeypatch.chdir(tmp_path / "out")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    names: dict[str, Any] = {}
+    exec(code[1], names)
+    faces = names["faces"]["train"] if to == "parquet" else names["faces"]
+    assert sum(1 for _ in faces) == 54
 
 
 def test_the_command_says_what_it_wrote(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

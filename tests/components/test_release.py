@@ -2,6 +2,7 @@ import hashlib
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -86,3 +87,64 @@ def test_a_release_that_fails_leaves_the_old_one_whole_and_nothing_else(
 def test_the_same_data_gives_the_same_release(rectified: pd.DataFrame, workspace: Workspace, settings: Config) -> None:
     first = sha256(publish(workspace, settings))
     assert sha256(publish(workspace, settings)) == first
+
+
+_KILLED = """
+import os, random, shutil, signal, sys
+from pathlib import Path
+from components import release
+from synfer.config import load_config
+from synfer.files import sha256
+
+root = Path(sys.argv[1])
+config = load_config(root / "params.yaml", overlays=["smoke"])
+folder = root / "data" / "synthetic" / "smoke"
+
+def run(kill_at):
+    # In a child, which kills itself at the kill_at-th file or folder that Python opens, makes, renames or removes, else before DVC.
+    child = os.fork()
+    if child == 0:
+        events = 0
+        def count(event, arguments):
+            nonlocal events
+            if event == "subprocess.Popen" and "dvc" in arguments[1]:
+                (root / "events").write_text(str(events))
+                os.kill(os.getpid(), signal.SIGKILL)
+            if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "ctypes.dlsym"):
+                events += 1
+                if events == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(count)
+        stages = {name: root / "artifacts" / name for name in ("rectification", "synthesis", "validation")}
+        release.run(config.release, config.common, **stages, out=root / "artifacts" / ".release.partial")
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+assert run(0) == signal.SIGKILL
+last, old = int((root / "events").read_text()), root / "old"
+new = sha256(folder)
+(folder / "CARD.md").write_text("an older card")
+shutil.copytree(folder, old)
+for before in (None, old):
+    for point in sorted({*random.Random(2).sample(range(1, last), 7), *range(last - 12, last + 1)}):
+        shutil.rmtree(folder, ignore_errors=True)
+        if before:
+            shutil.copytree(before, folder)
+        assert run(point) == signal.SIGKILL
+        state = sha256(folder) if folder.exists() else None
+        assert state in (new, sha256(before) if before else None), point
+        print(before and "old", "new" if state == new else "as before")
+shutil.rmtree(folder)
+run(0)
+assert sha256(folder) == new
+assert [path.name for path in folder.parent.iterdir()] == ["smoke"]
+"""
+
+
+def test_a_killed_release_leaves_the_old_one_or_the_new(rectified: pd.DataFrame, workspace: Workspace, root: Path) -> None:
+    write_json(workspace.stage("validation") / "result.json", GOOD)
+    Record(workspace.stage("validation")).save()
+    (workspace.artifacts / ".release.partial").mkdir()
+    done = subprocess.run([sys.executable, "-c", _KILLED, str(workspace.root)], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {"None as before", "None new", "old as before", "old new"} == set(done.stdout.splitlines())
