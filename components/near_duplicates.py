@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from components.validation_facts import NEAR
 
-_ROWS, _COLUMNS = 256, 16384  # of a tile: 32 MB of 64-bit words
+_ROWS, _COLUMNS = 256, 4096  # of a tile: 8 MB of 64-bit words
 
 
 def near_duplicate_clusters(hashes: Sequence[tuple[int, ...]], *, radius: int = NEAR) -> np.ndarray:

@@ -102,5 +102,6 @@ def _tell(done: Imported) -> None:
     console().print(table)
     for note in done.notes:
         console().print(f"note: {note}", markup=False)
-    place = shown(done.folder, Path.cwd())
-    console().print(f"{place}: train on it with: synfer flow pipeline --set corpus.source={place}", markup=False)
+    place, whole = shown(done.folder, Path.cwd()), bool(done.counts.sum().all())
+    use = f": train on it with: synfer flow pipeline --set corpus.source={place} --set fer_models.source=train" if whole else ""
+    console().print(f"{place}{use}", markup=False)

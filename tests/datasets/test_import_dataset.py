@@ -344,7 +344,7 @@ def test_the_command_prints_a_table_of_counts_and_tracks(in_workspace: Workspace
     out = capsys.readouterr().out
     assert not ended.value.code
     assert "expression" in out and "happiness" in out and "note: 4 of the 35887 published images are here" in out
-    assert "synfer flow pipeline --set corpus.source=data/fer" in out
+    assert "synfer flow pipeline --set corpus.source=data/fer --set" in out
     assert [entry["path"] for entry in yaml.safe_load((in_workspace.root / "data.dvc").read_text())["outs"]] == ["data/fer"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,15 @@ def test_every_image_of_every_layout_can_be_decoded(tree: Tree, makers: dict[tup
 def test_every_layout_has_a_tree(makers: dict[tuple[str, str], Any]) -> None:
     known = {(name, layout.name) for name, form in FORMATS.items() for layout in form.layouts}
     assert known - set(makers) == {("parquet", "parquet")}
+
+
+def test_every_format_is_in_the_document_and_in_the_help(root: Path) -> None:
+    document = (root / "docs" / "datasets.md").read_text(encoding="utf-8")
+    command = (root / "flows" / "commands" / "import_dataset.py").read_text(encoding="utf-8")
+    for name, form in FORMATS.items():
+        assert f"\n## {name}\n" in document or f"\n**{name}.**" in document
+        assert form.source in document or not form.source.startswith("http")
+        assert name in re.split(r"metavar=\"FORMAT\"", command)[1].split("see docs")[0]
 
 
 # --- what single sets hold beside labels ------------------------------------------------------------------------------------------
