@@ -1,8 +1,8 @@
-"""Near-duplicates among many images by their perceptual hashes: exact, in tiles of bounded memory."""
+"""Near-duplicates among many images by their perceptual hashes: exact, without comparing every pair."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -11,38 +11,41 @@ from tqdm import tqdm
 
 from components.validation_facts import NEAR
 
-_ROWS, _COLUMNS = 256, 4096  # of a tile: 8 MB of 64-bit words
-
 
 def near_duplicate_clusters(hashes: Sequence[tuple[int, ...]], *, radius: int = NEAR) -> np.ndarray:
-    """Cluster of every image, int (N,): in one are images that a chain of hashes joins, each at most `radius` bits from the next."""
+    """Cluster of every image, int (N,): in one are images that a chain of hashes joins, each at most `radius` bits from the next.
+
+    The bits are dealt to `radius` + 1 bands. Two hashes that differ in `radius` bits agree in one band at least, so only those that agree
+    in a band are compared. Neighbouring bits, which are alike in most faces, go to different bands.
+    """
     if not hashes:
         return np.zeros(0, dtype=np.int64)
-    distinct, place = np.unique(np.array(hashes, dtype=np.uint64), axis=0, return_inverse=True)
-    cluster = np.arange(len(distinct))
-    for start in tqdm(range(0, len(distinct), _ROWS), desc="near-duplicates", unit="block", leave=False):
-        rows, columns = _near(distinct, start, radius)
-        cluster = _joined(cluster, cluster[rows], cluster[columns])
+    words, place = np.unique(np.array(hashes, dtype=np.uint64), axis=0, return_inverse=True)
+    bits = np.unpackbits(words.view(np.uint8), axis=1)
+    cluster = np.arange(len(words))
+    for band in tqdm(range(radius + 1), desc="near-duplicates", unit="band", leave=False):
+        columns = bits[:, band :: radius + 1].astype(np.int64)
+        for first, second in _equal_pairs(columns @ (1 << np.arange(columns.shape[1]))):
+            apart = cluster[first] != cluster[second]
+            first, second = first[apart], second[apart]
+            near = np.bitwise_count(words[first] ^ words[second]).sum(axis=1) <= radius
+            cluster = _joined(cluster, cluster[first[near]], cluster[second[near]])
     return cluster[place.ravel()]
 
 
-def _near(words: np.ndarray, start: int, radius: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the block at `start` and later rows (M,), (M,) whose hashes are near; most pairs differ enough in their first word."""
-    block = words[start : start + _ROWS]
-    found = []
-    for left in range(start, len(words), _COLUMNS):
-        tile = words[left : left + _COLUMNS]
-        rows, columns = np.nonzero(np.bitwise_count(block[:, None, 0] ^ tile[None, :, 0]) <= radius)
-        distance = np.bitwise_count(block[rows] ^ tile[columns]).sum(axis=1)
-        found.append(np.stack([rows[distance <= radius] + start, columns[distance <= radius] + left]))
-    rows, columns = np.concatenate(found, axis=1)
-    return rows, columns
+def _equal_pairs(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pairs of rows (M,), (M,) with equal keys (N,), at most N of them at once."""
+    order = np.argsort(keys, kind="stable")
+    end = np.searchsorted(keys[order], keys[order], side="right")
+    left, step = np.arange(len(keys)), 1
+    while len(left := left[left + step < end[left]]):
+        yield order[left], order[left + step]
+        step += 1
 
 
 def _joined(cluster: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Clusters (N,) after those of each pair have become one."""
-    apart = first != second
-    if not apart.any():
+    if not len(first):
         return cluster
-    edges = coo_array((np.ones(apart.sum(), dtype=bool), (first[apart], second[apart])), shape=(cluster.max() + 1,) * 2)
-    return connected_components(edges, directed=False)[1][cluster]
+    edges = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(int(cluster.max()) + 1,) * 2)
+    return np.asarray(connected_components(edges, directed=False)[1])[cluster]
