@@ -138,7 +138,7 @@ def _group(
         members, labels, held_out, classes=classes, pool=section.pool, intent_strength=section.intent_strength,
         equal_margins=False, target_precision=section.target_precision, min_coverage=section.min_coverage, seed=seed, origin="given",
     )  # fmt: skip
-    pooled = result.pool(members)
+    pooled = result.pool.likelihood(members)
     if own is not None and MEMBER not in members:
         pooled = pool_with(pooled, own[rows], mean_weight=float(np.mean(list(result.pool.weights.values()))))
         result = with_opinion(result, pooled, labels, own[rows], strength=result.intent_strength)

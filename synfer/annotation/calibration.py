@@ -13,6 +13,9 @@ from synfer.errors import SynferError
 FLOOR = 1e-12
 """Smallest probability whose logarithm is taken."""
 
+_WEIGHTS = (0.0, 20.0)  # a member that is always right on a small set would otherwise be given an infinite weight
+_OFFSET_SPREAD = 2.0  # standard deviation of a class offset before anything is known, in units of a log-probability
+
 
 class AnnotationError(SynferError):
     """Member predictions, labels or settings that do not fit together; the message says what was found."""
@@ -79,9 +82,35 @@ def fit_weights(scores: np.ndarray, labels: np.ndarray, *, start: np.ndarray | N
 
     if start is None:
         start = np.full(len(members), 1.0 / len(members))
-    # At most 20: a member that is always right on a small set would otherwise be given an infinite weight.
-    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=[(0.0, 20.0)] * len(members))
+    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=[_WEIGHTS] * len(members))
     return np.asarray(found.x)
+
+
+def fit_weights_and_offsets(
+    scores: np.ndarray, labels: np.ndarray, *, start: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Non-negative weights (M,) and class offsets (K,) of `sum_m w_m scores_m + b` that minimise the same loss; convex in both.
+
+    Every member's score holds a class prior, so their weighted sum holds it more than once where the weights sum to more than one; the
+    offsets put that right (bias-corrected scaling, Alexandari et al. 2020, arXiv 1901.06852). They are Gaussian about 0 a priori, so a
+    small sample moves them little. `start` are weights and offsets to begin at.
+    """
+    members = np.asarray(scores, dtype=np.float64)
+    targets = as_targets(members[0], labels)
+    count, (images, classes) = len(members), targets.shape
+    ridge = 1.0 / (_OFFSET_SPREAD**2 * images)
+
+    def loss_and_gradient(both: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, offsets = both[:count], both[count:]
+        log_p = log_probabilities(np.tensordot(weights, members, axes=1) + offsets)
+        excess = (np.exp(log_p) - targets) / images
+        loss = float(-(targets * log_p).sum() / images + ridge * (offsets**2).sum() / 2)
+        return loss, np.concatenate([np.einsum("mnk,nk->m", members, excess), excess.sum(axis=0) + ridge * offsets])
+
+    weights, offsets = (np.full(count, 1.0 / count), np.zeros(classes)) if start is None else start
+    bounds = [_WEIGHTS] * count + [(None, None)] * classes
+    found = minimize(loss_and_gradient, np.concatenate([weights, offsets]), jac=True, method="L-BFGS-B", bounds=bounds).x
+    return np.asarray(found[:count]), np.asarray(found[count:] - found[count:].mean())
 
 
 def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:

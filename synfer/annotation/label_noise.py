@@ -2,7 +2,7 @@
 
 Held-out labels are wrong at a rate that nobody knows. A member that is calibrated on them as if they were right is taught to doubt what it
 sees. So the label is read as a noisy view of a latent true class t, `P(label | x) = sum_t P(label | t) p(t | x)`, and the members' weights
-(which hold their temperatures) and `P(label | t)` are estimated together by EM. What tells the two apart: where the members are sure, they
+(which hold their temperatures), class offsets and `P(label | t)` are estimated together by EM. What tells the two apart: where the members are sure, they
 and the label disagree at the rate of the labels' noise; where they are unsure, more often. It takes label errors and members' errors to be
 independent given the true class.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synfer.annotation.calibration import check_labels, draw_classes, fit_weights, log_probabilities
+from synfer.annotation.calibration import check_labels, draw_classes, fit_weights_and_offsets, log_probabilities
 
 START = 0.8
 """Share of labels taken to be right before anything is known of them, and to the end if the members know nothing."""
@@ -64,8 +64,20 @@ def mostly_right(classes: int) -> np.ndarray:
     return np.where(np.eye(classes, dtype=bool), START, (1.0 - START) / (classes - 1))
 
 
-def fit_through_noise(scores: np.ndarray, labels: np.ndarray, *, smoothing: float = 5.0) -> tuple[np.ndarray, LabelNoise]:
-    """Weights (M,) of `p(t | x) ~ exp(sum_m w_m scores_m)` and the noise of the labels that together explain the labels (N,) best.
+@dataclass(frozen=True)
+class Seen:
+    """What members see under the held-out faces' own class prior: `p(t | x) ~ exp(sum_m w_m scores_m + b)`, weights (M,), offsets b (K,)."""
+
+    weights: np.ndarray
+    offsets: np.ndarray
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        """Probabilities (N, K) of the members' scores (M, N, K)."""
+        return np.exp(log_probabilities(np.tensordot(self.weights, scores, axes=1) + self.offsets))
+
+
+def fit_through_noise(scores: np.ndarray, labels: np.ndarray, *, smoothing: float = 5.0) -> tuple[Seen, LabelNoise]:
+    """What the members see and the noise of the labels that together explain the labels (N,) best.
 
     `scores` (M, N, K). `smoothing` images a class, noisy as `mostly_right` says, keep a small sample from ruling a confusion out. EM
     (Dempster et al. 1977): given the noise, the posterior of the true class is the soft target of a convex fit; given that, the noise is
@@ -74,13 +86,12 @@ def fit_through_noise(scores: np.ndarray, labels: np.ndarray, *, smoothing: floa
     check_labels(scores[0], labels)
     classes, members = scores.shape[-1], log_probabilities(scores)
     given, start = np.eye(classes)[labels], mostly_right(classes)
-    confusion, weights = start, np.full(len(members), 1.0 / len(members))
+    confusion, seen = start, Seen(np.full(len(members), 1.0 / len(members)), np.zeros(classes))
     for _ in range(_ITERATIONS):
-        probabilities = np.exp(log_probabilities(np.tensordot(weights, members, axes=1)))
-        truth = LabelNoise(confusion).truth(probabilities, labels)
+        truth = LabelNoise(confusion).truth(seen(members), labels)
         counts = truth.T @ given + smoothing * start
         before, confusion = confusion, counts / counts.sum(axis=1, keepdims=True)
-        weights = fit_weights(members, doubted(truth), start=weights)
+        seen = Seen(*fit_weights_and_offsets(members, doubted(truth), start=(seen.weights, seen.offsets)))
         if np.abs(confusion - before).max() < _STILL:
             break
-    return weights, LabelNoise(confusion * counts.sum(axis=1, keepdims=True) / counts.sum())
+    return seen, LabelNoise(confusion * counts.sum(axis=1, keepdims=True) / counts.sum())

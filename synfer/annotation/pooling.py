@@ -1,7 +1,8 @@
 """Pooling: one distribution from several members, whatever their order.
 
-- logarithmic: `p ~ prod_m p_m ** w_m` with non-negative weights fitted on held-out labels; externally Bayesian (Genest and Zidek 1986), and
-  the fitted weights both rank the members and discount what they say twice. Only this one is calibrated as a pool.
+- logarithmic: `p ~ prod_m p_m ** w_m * exp(b)` with non-negative weights and class offsets fitted on held-out labels; externally Bayesian
+  (Genest and Zidek 1986), and the fitted weights both rank the members and discount what they say twice. The offsets take back what the
+  members' class priors are counted too often. Only this one is calibrated as a pool.
 - mean: the arithmetic mean, the average of predictions of the SynFER paper.
 - majority: a vote of the members' first choices; the mean counts as one more vote, so ties are broken and no class has probability 0.
 """
@@ -23,12 +24,16 @@ Members = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Pool:
-    """Calibrated members, the rule that joins them, and the noise of the held-out labels that they were calibrated through."""
+    """Calibrated members, the rule that joins them, and the noise of the held-out labels that they were calibrated through.
+
+    `offsets` (K,) are those of the logarithmic pool, 0 for the other rules.
+    """
 
     rule: str
     temperatures: dict[str, float]
     weights: dict[str, float]
     noise: LabelNoise
+    offsets: np.ndarray
 
     def calibrated(self, members: Members) -> dict[str, np.ndarray]:
         """Each member's calibrated probabilities (N, K), in the order of the names."""
@@ -37,10 +42,22 @@ class Pool:
         return {name: scale(members[name], self.temperatures[name]) for name in sorted(members)}
 
     def __call__(self, members: Members) -> np.ndarray:
-        """The pooled probabilities (N, K) of members' scores (N, K)."""
+        """The pooled probabilities (N, K) of members' scores (N, K), under the class prior of the held-out faces."""
         probabilities = self.calibrated(members)
         weights = np.array([self.weights[name] for name in probabilities])
-        return RULES[self.rule](np.stack(list(probabilities.values())), weights)
+        return _times(RULES[self.rule](np.stack(list(probabilities.values())), weights), self.offsets)
+
+    @property
+    def prior(self) -> np.ndarray:
+        """Shares (K,) of the true classes among the held-out faces."""
+        return np.asarray(self.noise.joint.sum(axis=1))
+
+    def likelihood(self, members: Members) -> np.ndarray:
+        """The pooled probabilities (N, K) under a uniform class prior: what the faces say, whatever classes were frequent on val.
+
+        Only these may be multiplied by a prior of other images, such as that of their labels.
+        """
+        return _times(self(members), -np.log(self.prior))
 
 
 def fit_pool(members: Members, labels: np.ndarray, *, rule: str = "logarithmic") -> Pool:
@@ -55,11 +72,18 @@ def fit_pool(members: Members, labels: np.ndarray, *, rule: str = "logarithmic")
         raise AnnotationError("a pool needs at least one member")
     names = sorted(members)
     scores = np.stack([log_probabilities(members[name]) for name in names])
-    found, noise = fit_through_noise(scores, labels)
-    truth = noise.truth(np.exp(log_probabilities(np.tensordot(found, scores, axes=1))), labels)
+    seen, noise = fit_through_noise(scores, labels)
+    truth = noise.truth(seen(scores), labels)
     temperatures = {name: fit_temperature(member, doubted(truth)) for name, member in zip(names, scores, strict=True)}
-    weights = found * np.array(list(temperatures.values())) if rule == "logarithmic" else np.full(len(names), 1.0 / len(names))
-    return Pool(rule, temperatures, {name: float(weight) for name, weight in zip(names, weights, strict=True)}, noise)
+    alike = np.full(len(names), 1.0 / len(names))
+    weights = seen.weights * np.array(list(temperatures.values())) if rule == "logarithmic" else alike
+    offsets = seen.offsets if rule == "logarithmic" else np.zeros_like(seen.offsets)
+    return Pool(rule, temperatures, {name: float(weight) for name, weight in zip(names, weights, strict=True)}, noise, offsets)
+
+
+def _times(probabilities: np.ndarray, log_factors: np.ndarray) -> np.ndarray:
+    """Probabilities (N, K) times class factors, given by their logarithms (K,), normalised."""
+    return np.exp(log_probabilities(as_scores(probabilities) + log_factors))
 
 
 def logarithmic(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:

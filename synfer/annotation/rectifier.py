@@ -38,8 +38,8 @@ class HeldOut:
 class Simulated:
     """The held-out faces with simulated true classes and given labels, each face several times.
 
-    The members' pool (N, K), the posterior (N, K), the true class (N,), drawn from what members and held-out label say of it, and the given
-    label (N,), drawn from the noise of the given ones; None where no labels came.
+    The members' pool (N, K) under a uniform class prior, the posterior (N, K), the true class (N,), drawn from what members and held-out
+    label say of it, and the given label (N,), drawn from the noise of the given ones; None where no labels came.
     """
 
     pooled: np.ndarray
@@ -89,7 +89,7 @@ def rectify_labels(
     simulation on the held-out faces. Raises AnnotationError where members, labels or settings do not fit together.
     """
     fitted = fit_pool(held_out.members, held_out.labels, rule=pool)
-    pooled, probabilities = fitted(members), fitted.calibrated(members)
+    pooled, probabilities = fitted.likelihood(members), fitted.calibrated(members)
     noise = None if given is None else estimate_noise(pooled, given, equal_margins=equal_margins)
     simulated, strength = _simulate(fitted, held_out, noise, intent_strength, seed)
     thresholds = choose_thresholds(simulated.posterior, simulated.truth, target=target_precision, min_coverage=min_coverage)
@@ -107,7 +107,7 @@ def _simulate(
     rng = np.random.default_rng(seed)
     seen = pool(held_out.members)
     truth = draw_classes(np.tile(pool.noise.truth(seen, held_out.labels), (_SIMULATIONS, 1)), rng)
-    pooled = np.tile(seen, (_SIMULATIONS, 1))
+    pooled = np.tile(pool.likelihood(held_out.members), (_SIMULATIONS, 1))
     if noise is None:
         return Simulated(pooled, pooled, truth, None), 0.0
     given = noise.simulate(truth, rng)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from synfer.annotation.calibration import AnnotationError
+from synfer.annotation.calibration import AnnotationError, draw_classes, log_probabilities
 from synfer.annotation.rectifier import HeldOut, rectify_labels
 from synfer.annotation.rectify import ACTIONS
 
@@ -39,7 +39,7 @@ def test_without_labels_the_pool_alone_decides_and_nothing_is_kept() -> None:
     held_truth, held = faces(rng, 1500)
     truth, members = faces(rng, 1000)
     found = rectify_labels(members, None, HeldOut(held, held_truth), classes=CLASSES)
-    assert np.array_equal(found.posterior, found.pool(members))
+    assert np.array_equal(found.posterior, found.pool.likelihood(members))
     assert (found.decisions.label == truth).mean() > 0.9
     assert found.noise is None
     assert found.simulated.given is None
@@ -65,3 +65,31 @@ def test_labels_of_other_images_are_refused() -> None:
     _, members = faces(rng, 50)
     with pytest.raises(AnnotationError, match="49 labels"):
         rectify_labels(members, np.zeros(49, dtype=int), HeldOut(held, held_truth), classes=CLASSES)
+
+
+UNBALANCED = np.array([0.42, 0.31, 0.15, 0.08, 0.04])
+
+
+def trained_faces(rng: np.random.Generator, n: int, shares: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """True classes (N,) of these shares, and what three members trained on unbalanced faces see: each holds that prior once."""
+    truth = draw_classes(np.tile(shares, (n, 1)), rng)
+    sharpness = {"a": 1.7, "b": 1.5, "c": 1.6}
+    members = {name: s * (rng.normal(size=(n, K)) + s * np.eye(K)[truth]) + np.log(UNBALANCED) for name, s in sharpness.items()}
+    return truth, members
+
+
+@pytest.mark.parametrize("shares", [UNBALANCED, np.full(K, 1 / K), UNBALANCED[::-1]], ids=["as val", "uniform", "reversed"])
+@pytest.mark.parametrize("plan", [True, False], ids=["generated", "given"])
+def test_frequent_classes_of_val_are_not_preferred_among_other_faces(shares: np.ndarray, plan: bool) -> None:
+    rng = np.random.default_rng(4)
+    held_truth, held = trained_faces(rng, 2500, UNBALANCED)
+    truth, members = trained_faces(rng, 4000, shares)
+    held_out, given = HeldOut(held, noisy(held_truth, 0.1, rng)), noisy(truth, 0.2, rng)
+    found = rectify_labels(members, given, held_out, classes=CLASSES, equal_margins=plan, target_precision=0.9)
+    likelihood = sum((scores - np.log(UNBALANCED) for scores in members.values()), np.zeros((4000, K)))
+    confusion = 0.8 * np.eye(K) + 0.2 * np.roll(np.eye(K), 1, axis=1)  # P(given | true)
+    best = np.log(shares) + np.log(np.maximum(confusion[:, given].T, 1e-9))
+    wrong, least = (float((choice != truth).mean()) for choice in (found.decisions.label, (likelihood + best).argmax(axis=1)))
+    assert wrong < least + 0.015
+    assert np.abs(found.pool.likelihood(members) - np.exp(log_probabilities(likelihood))).mean() < 0.02
+    assert found.decisions.confidence.mean() == pytest.approx(1 - wrong, abs=0.015)
