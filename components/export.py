@@ -29,7 +29,7 @@ from components.release_folder import CARD, CHECKSUMS, DAMAGED, ReleaseError, it
 from components.templating import fill
 from synfer.files import sha256, whole_folder, write_json
 from synfer.images import shard_paths
-from synfer.manifest import FILE_NAME, SPLITS
+from synfer.manifest import FILE_NAME, REQUIRED, SPLITS
 from synfer.vocabulary import EXPRESSIONS, VocabularyError, unknown
 
 RECORD, README = "export.json", "README.md"
@@ -113,7 +113,8 @@ def _survey(release: Path) -> tuple[pa.Schema, int]:
     total = sum(file.metadata.num_rows for file in files)
     for file in files:
         file.close()
-    if total != stated or any(schema != schemas[0] for schema in schemas):
+    complete = {"image", "action", *LABELS, *REQUIRED} <= set(schemas[0].names)
+    if total != stated or not complete or any(schema != schemas[0] for schema in schemas):
         raise ReleaseError(f"the shards of {release} do not agree with its manifest, see what is wrong with: synfer verify {release}")
     return schemas[0], total
 

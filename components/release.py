@@ -38,19 +38,17 @@ def run(section: Release, common: Common, *, rectification: Path, synthesis: Pat
     folder = workspace.data / "synthetic" / section.name
     with whole_folder(folder) as building:
         stages = {"rectification": rectification, "synthesis": synthesis, "validation": validation}
-        write_release(section, common, **stages, root=workspace.root, folder=building)
+        write_release(section, **stages, root=workspace.root, folder=building)
     track(workspace, folder)
     _record(folder, workspace, images, out)
 
 
-def write_release(
-    section: Release, common: Common, *, rectification: Path, synthesis: Path, validation: Path, root: Path, folder: Path
-) -> None:
+def write_release(section: Release, *, rectification: Path, synthesis: Path, validation: Path, root: Path, folder: Path) -> None:
     """Write shards, manifest, card and checksums to an empty folder; `root` is the project, whose commit the card names."""
     checked = json.loads((validation / RESULT).read_text(encoding="utf-8"))
     write_shards(pq.read_table(rectification / FILE_NAME), synthesis, folder)
     shutil.copyfile(rectification / FILE_NAME, folder / FILE_NAME)
-    write_card(section, common, checked, stages=[synthesis, rectification, validation], root=root, folder=folder)
+    write_card(section, checked, stages=[synthesis, rectification, validation], root=root, folder=folder)
     write_checksums(folder)
 
 

@@ -18,7 +18,7 @@ from components.release_counts import Counts
 from components.release_folder import CARD, ReleaseError, iter_tables
 from components.templating import fill
 from synfer.annotation.rectify import ACTIONS
-from synfer.config import Common, Release
+from synfer.config import Release
 from synfer.images import iter_encoded
 from synfer.manifest import FILE_NAME
 from synfer.vocabulary import AU_COUNT
@@ -26,20 +26,19 @@ from synfer.vocabulary import AU_COUNT
 _COUNTS = "## Counts"
 
 
-def write_card(
-    section: Release, common: Common, checked: Mapping[str, Any], *, stages: Sequence[Path], root: Path, folder: Path
-) -> Path:
+def write_card(section: Release, checked: Mapping[str, Any], *, stages: Sequence[Path], root: Path, folder: Path) -> Path:
     """Write the card of the release in `folder`, whose manifest and shards are there; `stages` are those whose metrics it shows."""
     columns = pq.read_schema(folder / FILE_NAME).names
     counts = Counts.of(row for table in iter_tables(folder / FILE_NAME) for row in table.to_pylist())
+    software, side = _first_image(folder)
     text = fill(
         "CARD.md.j2",
-        head=_head(section, common, counts),
+        head=_head(section, counts, side),
         counts=counts_text(counts),
         name=section.name,
         license=section.license,
-        image_size=common.image_size,
-        software=_software(folder),
+        image_size=side,
+        software=software,
         metrics={key: value for stage in stages for key, value in read_metrics(stage).items()},
         expectations=checked["expectations"],
         au_count=AU_COUNT,
@@ -51,7 +50,7 @@ def write_card(
     return folder / CARD
 
 
-def _head(section: Release, common: Common, counts: Counts) -> str:
+def _head(section: Release, counts: Counts, side: int) -> str:
     """YAML in the hub's terms, and under `synfer` what `synfer verify` compares."""
     head = {
         "pretty_name": section.name,
@@ -59,16 +58,16 @@ def _head(section: Release, common: Common, counts: Counts) -> str:
         "task_categories": ["image-classification"],
         "tags": ["synthetic", "facial-expression-recognition", "action-units"],
         "size_categories": [size_category(counts.images)],
-        "synfer": {"image_size": common.image_size, "counts": counts.stated()},
+        "synfer": {"image_size": side, "counts": counts.stated()},
     }
     return yaml.safe_dump(head, sort_keys=False, width=120)
 
 
-def _software(folder: Path) -> str:
-    """What drew the images, by the mark of the first."""
+def _first_image(folder: Path) -> tuple[str, int]:
+    """What drew the images, by the mark of the first, and their side in pixels: one generator draws all of them, and squares."""
     _, data = next(iter_encoded(folder, batch_size=1))
     with Image.open(io.BytesIO(data)) as image:
-        return str(image.info.get("Software", "unknown"))
+        return str(image.info.get("Software", "unknown")), image.width
 
 
 def counts_text(counts: Counts) -> str:

@@ -98,7 +98,7 @@ def release(generated: Path, settings: Config, tmp_path_factory: pytest.TempPath
     folder.mkdir(parents=True)
     stages = {"rectification": root / "rectification", "validation": root / "validation", "synthesis": generated}
     section = settings.release.model_copy(update={"name": "small"})
-    write_release(section, settings.common, **stages, root=root, folder=folder)
+    write_release(section, **stages, root=root, folder=folder)
     return folder
 
 

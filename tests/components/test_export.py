@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +157,19 @@ def test_a_null_survives_in_parquet(release: Path, tmp_path: Path) -> None:
     assert [row["sample_id"] for row in rows(read_export(tmp_path / "out")) if row["reason"] is None] == ["syn-0003"]
 
 
-def test_a_shard_that_is_gone_is_no_smaller_release(release: Path, tmp_path: Path, to: str) -> None:
-    broken = shutil.copytree(release, tmp_path / "broken")
+def lose_a_shard(broken: Path) -> None:
     (broken / "images-00001.parquet").unlink()
+
+
+def lose_a_column(broken: Path) -> None:
+    for path in broken.glob("images-*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(["action"]), path)
+
+
+@pytest.mark.parametrize("lose", [lose_a_shard, lose_a_column])
+def test_an_incomplete_release_is_not_exported(release: Path, tmp_path: Path, to: str, lose: Callable[[Path], None]) -> None:
+    broken = shutil.copytree(release, tmp_path / "broken")
+    lose(broken)
     with pytest.raises(ReleaseError, match="do not agree with its manifest, see what is wrong with: synfer verify"):
         export(broken, tmp_path / "out", to=to)
 
