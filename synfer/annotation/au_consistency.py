@@ -137,18 +137,20 @@ def choose_tolerance(
 ) -> Tolerance:
     """The tolerance at which a share `false_alarms` of held-out faces at most would contradict their known AUs.
 
-    `asked` and `seen` are AU vectors (N, AU_COUNT), the known and the estimated ones; codes that are not `readable` are not judged.
+    `asked` and `seen` are AU vectors (N, AU_COUNT), the known and the estimated ones; codes that are not `readable` are not judged. Faces
+    of which nothing can be judged, such as those whose AUs nobody knows, have no say and are not counted.
     """
     if not 0 < false_alarms < 1:
         raise AnnotationError(f"the rate of false alarms is {false_alarms}; it must lie between 0 and 1")
     differences = _differences(*_compared(asked, seen))
     differences[..., [code not in readable for code in SIDE_CODES]] = np.nan
-    fold = np.arange(len(asked)) % _FOLDS
-    scores = np.empty(len(asked))
+    differences = differences[:, np.isfinite(differences).any(axis=(0, 2))]
+    faces = differences.shape[1]
+    fold, scores = np.arange(faces) % _FOLDS, np.empty(faces)
     for number in range(_FOLDS):
         scores[fold == number] = _Tails.of(differences[:, fold != number]).rarest(differences[:, fold == number])
     limit = _conformal_quantile(scores, 1.0 - false_alarms)
-    return Tolerance(np.maximum(_Tails.of(differences).steps(limit), GROSS), false_alarms, len(asked))
+    return Tolerance(np.maximum(_Tails.of(differences).steps(limit), GROSS), false_alarms, faces)
 
 
 def contradictions(asked: np.ndarray, seen: np.ndarray, tolerance: Tolerance) -> Contradictions:

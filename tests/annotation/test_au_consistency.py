@@ -142,3 +142,16 @@ def test_what_does_not_fit_is_refused() -> None:
         contradictions(np.zeros((2, AU_COUNT)), np.zeros((3, AU_COUNT)), Tolerance.of(GROSS))
     with pytest.raises(AnnotationError, match="must lie between 0 and 1"):
         choose_tolerance(np.zeros((2, AU_COUNT)), np.zeros((2, AU_COUNT)), false_alarms=0.0)
+
+
+def test_faces_whose_aus_nobody_knows_have_no_say_in_the_tolerance() -> None:
+    rng = np.random.default_rng(5)
+    known = asked_faces(rng, 800)
+    seen = seen_in(known, rng)
+    nobody = np.full((800, AU_COUNT), np.nan, dtype=np.float32)
+    alone = choose_tolerance(known, seen)
+    mixed = choose_tolerance(np.concatenate([nobody, known]), np.concatenate([seen, seen]))
+    assert mixed.faces == alone.faces == 800
+    assert np.array_equal(mixed.steps, alone.steps)
+    nothing = choose_tolerance(nobody, seen)
+    assert nothing.faces == 0 and np.isinf(nothing.steps).all()
