@@ -2,9 +2,9 @@
 
 Held-out labels are wrong at a rate that nobody knows. A member that is calibrated on them as if they were right is taught to doubt what it
 sees. So the label is read as a noisy view of a latent true class t, `P(label | x) = sum_t P(label | t) p(t | x)`, and the members' weights
-(which hold their temperatures), class offsets and `P(label | t)` are estimated together by EM. What tells the two apart: where the members are sure, they
-and the label disagree at the rate of the labels' noise; where they are unsure, more often. It takes label errors and members' errors to be
-independent given the true class.
+(which hold their temperatures), class offsets and `P(label | t)` are estimated together by EM. What tells them apart: where the members are
+sure, they and the label disagree at the rate of the labels' noise; where they are unsure, more often. It takes label errors and members'
+errors to be independent given the true class.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def mostly_right(classes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Seen:
-    """What members see under the held-out faces' own class prior: `p(t | x) ~ exp(sum_m w_m scores_m + b)`, weights (M,), offsets b (K,)."""
+    """What members see under the held-out faces' own class prior: `p(t | x) ~ exp(sum_m w_m scores_m + b)`; weights (M,), offsets (K,)."""
 
     weights: np.ndarray
     offsets: np.ndarray
