@@ -103,7 +103,7 @@ def annotate(
     own = read_opinion(Path(pred_probs), sample_ids, known, columns=pred_probs_classes) if pred_probs else None
     own_val = _own_val(pred_probs_val, folder, known, pred_probs_classes, needs=own)
     members = _members(folder, config)
-    work = open_partial(out.resolve(), _fingerprint(faces, folder, config, shard))
+    work = open_partial(out.resolve(), _fingerprint(faces, folder, config, [shard, image_column, label_column]))
     batch_size = config.rectification.batch_size
     scores = score_source(faces, members, work, total=len(sample_ids), skip_bad=skip_bad, batch_size=batch_size, shard=shard)
     held_out = _held_out(members(), folder, own_val)
@@ -153,12 +153,12 @@ def _own_val(
     return read_opinion(Path(path), val["sample_id"].tolist(), names, columns=columns)
 
 
-def _fingerprint(source: Source, run: Path, config: Config, shard: int) -> str:
-    """Of all that the shards depend on: images, labels, members, size of a shard; not of thresholds, which are chosen anew."""
+def _fingerprint(source: Source, run: Path, config: Config, asked: list[int | str]) -> str:
+    """Of all that the shards depend on: images, labels, members, what was `asked`; not of thresholds, which are chosen anew."""
     labels = hashlib.sha256()
     for row in source.rows():
         labels.update(f"{row.sample_id}={row.given}\n".encode())
-    settings = [source.digest(), labels.hexdigest(), config.common.model_dump(mode="json"), shard]
+    settings = [source.digest(), labels.hexdigest(), config.common.model_dump(mode="json"), asked]
     folders = [run / "generator" / "backbone", run / "feranno", *sorted((run / "fer_models").glob("annotator_*"))]
     return fingerprint(settings, folders)
 
@@ -187,10 +187,11 @@ def _held_out(members: AnnotationMembers, run: Path, own: np.ndarray | None) -> 
 
 
 def _write(verdicts: Verdicts, source: Source, out: Path, *, title: str, cleanlab: str | Path | None, shown: int) -> Path:
-    """Arrays and page first, the table last: where it is, everything is."""
+    """Arrays and page first, the table last: where it is, everything is, and an older one must not stand beside newer parts."""
     from components.annotate_page import write_page
     from components.annotate_table import labels_table, write_cleanlab, write_table
 
+    out.unlink(missing_ok=True)
     if cleanlab is not None:
         write_cleanlab(verdicts, Path(cleanlab))
     page = write_page(out.with_suffix(".html"), verdicts, source, title=title, shown=shown)

@@ -67,6 +67,8 @@ def write_table(table: pa.Table, path: Path) -> Path:
 def write_cleanlab(verdicts: Verdicts, folder: Path) -> Path:
     """Write the readable images that came with a label as cleanlab takes them; returns the folder, whose other files stay.
 
+    `classes.json` is taken away first and written last: where it is, all arrays are of one call.
+
     `labels.npy` (N,), `pred_probs.npy` (N, K): what the members see, without regard to the given label, so out of sample;
     `posterior.npy` (N, K): with it; `label_issues.npy` (N,) bool: `is_label_issue`; `sample_ids.npy` (N,); `classes.json`.
     """
@@ -78,6 +80,7 @@ def write_cleanlab(verdicts: Verdicts, folder: Path) -> Path:
         "label_issues": verdicts.is_issue[rows],
         "sample_ids": np.array([verdicts.sample_ids[row] for row in rows], dtype=np.str_),
     }
+    (folder / CLASSES_FILE).unlink(missing_ok=True)
     for name, array in arrays.items():
         with whole_file(folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
             np.save(file, array, allow_pickle=False)

@@ -170,6 +170,42 @@ def test_other_labels_start_anew_and_other_thresholds_do_not(
         assert len(scored) == shown
 
 
+def test_another_image_column_of_the_same_file_starts_anew(
+    generated: Path, run: Path, settings: Config, scored: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("components.annotate._held_out", interrupted)
+    images = [{"bytes": data, "path": f"{sample_id}.png"} for sample_id, data in list(iter_encoded(generated))[:6]]
+    pq.write_table(pa.table({"image": pa.array(images), "crop": pa.array(images[::-1]), "label": ["fear"] * 6}), tmp_path / "hub.parquet")
+    for column, shown in (("image", 6), ("image", 6), ("crop", 12)):
+        with pytest.raises(KeyboardInterrupt):
+            annotate(tmp_path / "hub.parquet", tmp_path / "labels.parquet", run=run, config=settings, image_column=column)
+        assert len(scored) == shown
+
+
+def test_what_an_older_call_left_does_not_stand_beside_the_parts_of_a_killed_one(
+    faces: Path, run: Path, settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, classes = tmp_path / "labels.parquet", tmp_path / "cleanlab" / "classes.json"
+    classes.parent.mkdir()
+    out.write_bytes(b"older")
+    classes.write_text("[]")
+    save, saved = np.save, []
+
+    def killed(file: object, array: np.ndarray, **options: object) -> None:
+        saved.append(array)
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+        save(file, array, **options)
+
+    monkeypatch.setattr(np, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        annotate(faces, out, run=run, config=settings, cleanlab=classes.parent)
+    assert len(list(classes.parent.iterdir())) == 2 and not classes.exists() and not out.exists()
+
+
 def test_an_unreadable_image_is_named_or_tolerated_and_rejected(faces: Path, run: Path, settings: Config, tmp_path: Path) -> None:
     mine, out = Path(shutil.copytree(faces, tmp_path / "mine")), tmp_path / "labels.parquet"
     whole = next((mine / "sadness").iterdir())
