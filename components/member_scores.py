@@ -23,7 +23,6 @@ from synfer.classifiers.examples import class_indices
 from synfer.classifiers.models import Classifier, load
 from synfer.config import Common
 from synfer.diffusion.backbone import load_backbone
-from synfer.images import load_images
 from synfer.manifest import read_manifest, stack
 from synfer.vocabulary import AU_COUNT
 
@@ -52,20 +51,33 @@ class AnnotationMembers:
         """
         return self.look(pixels, sample_ids)[0]
 
+    def of_annotators(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores (N, K) of the annotators alone."""
+        return {name: as_scores(class_probabilities(model, pixels, self.common)) for name, model in self.annotators.items()}
+
     def look(self, pixels: np.ndarray, sample_ids: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The `scores` of faces, and the AU vectors (N, AU_COUNT) that FERAnno reads in them; NaN for units that it does not know."""
-        found = {name: as_scores(class_probabilities(model, pixels, self.common)) for name, model in self.annotators.items()}
+        found = self.of_annotators(pixels)
         with torch.inference_mode():
             logits, sides = (values.float().cpu().numpy() for values in self.head.read(*self.read(pixels, sample_ids)))
         return {**found, HEAD: logits}, au_vectors(sides, self.head.shape.aus)
 
 
 def load_members(*, generator: Path, feranno: Path, fer_models: Path, common: Common) -> AnnotationMembers:
-    """The members of a run, from the folders of its stages; raises if FERAnno's head or an annotator cannot be read."""
+    """The members of a run, from the folders of its stages.
+
+    Raises AnnotationError if FERAnno's head cannot be read or tells other classes than `common.expressions` in their order, or if there is
+    no annotator; ClassifierError if one cannot be read.
+    """
     device = torch_device(common.device)
     head, card = load_feranno(feranno, device=device)
+    if head.shape.classes != tuple(common.expressions):
+        found, wanted = ", ".join(head.shape.classes), ", ".join(common.expressions)
+        raise AnnotationError(f"{feranno}: FERAnno tells {found}; the configuration wants {wanted}, in this order; train it anew")
     backbone = load_backbone(generator / "backbone", device=device)
     annotators = {folder.name: load(folder, device=device) for folder in sorted(fer_models.glob("annotator_*"))}
+    if not annotators:
+        raise AnnotationError(f"{fer_models} holds no annotator_*; the stage fer_models makes them")
     read = feature_reader(backbone, timestep=card["timestep"], seed=common.seed)
     return AnnotationMembers(head, read, annotators, common, backbone.image_size)
 
@@ -88,10 +100,10 @@ def folder_scores(
     return scores, aus
 
 
-def held_out_scores(members: AnnotationMembers, *, development: Path, feranno: Path) -> HeldOut:
-    """Scores of every member on the real val faces of a corpus, and their labels; FERAnno's were left by its own stage.
+def held_out_scores(members: AnnotationMembers, *, development: Path, feranno: Path, batch_size: int = 128) -> HeldOut:
+    """Scores of every member on the real val faces of a corpus, in one stream, and their labels; FERAnno's were left by its own stage.
 
-    Raises AnnotationError naming a val face that FERAnno's stage did not see.
+    Rows follow the manifest. Raises AnnotationError naming a val face that FERAnno's stage did not see.
     """
     common = members.common
     frame = read_manifest(development)
@@ -99,7 +111,12 @@ def held_out_scores(members: AnnotationMembers, *, development: Path, feranno: P
     left = pq.read_table(feranno / PREDICTIONS).to_pandas().set_index("sample_id")
     if missing := set(frame["sample_id"]) - set(left.index):
         raise AnnotationError(f"{feranno / PREDICTIONS} knows no val sample {min(missing)!r}; FERAnno was trained on another corpus")
-    pixels = load_images(development, frame["sample_id"].tolist(), size=common.image_size)
-    scores = {name: as_scores(class_probabilities(model, pixels, common)) for name, model in members.annotators.items()}
+    sample_ids = frame["sample_id"].tolist()
+    position = {sample_id: row for row, sample_id in enumerate(sample_ids)}
+    scores = {name: np.empty((len(sample_ids), len(common.expressions))) for name in members.annotators}
+    for batch_ids, pixels in image_batches(development, sample_ids, size=members.image_size, batch_size=batch_size, title="val"):
+        rows = [position[sample_id] for sample_id in batch_ids]
+        for name, found in members.of_annotators(pixels).items():
+            scores[name][rows] = found
     scores[HEAD] = stack(left.loc[frame["sample_id"]], "logits")
     return HeldOut(scores, class_indices(frame["expression"].tolist(), common.expressions))

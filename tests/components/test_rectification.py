@@ -6,6 +6,7 @@ import pytest
 
 from components import feranno, rectification
 from components.au_check import check_aus
+from components.member_scores import AnnotationMembers, held_out_scores, load_members
 from components.record import read_metrics, read_tables
 from components.workspace import Workspace
 from synfer.annotation.calibration import AnnotationError
@@ -113,3 +114,36 @@ def test_a_head_of_another_corpus_is_refused(world: Workspace, settings: Config,
     left.iloc[1:].to_parquet(foreign / feranno.PREDICTIONS)
     with pytest.raises(AnnotationError, match="knows no val sample"):
         rectify(world, settings, foreign, tmp_path / "out")
+
+
+def members(world: Workspace, settings: Config, head: Path) -> AnnotationMembers:
+    return load_members(generator=world.stage("generator"), feranno=head, fer_models=world.stage("fer_models"), common=settings.common)
+
+
+def test_a_head_with_another_order_of_classes_and_a_run_without_annotators_are_refused(
+    world: Workspace, settings: Config, head: Path, tmp_path: Path
+) -> None:
+    backwards = settings.common.model_copy(update={"expressions": settings.common.expressions[::-1]})
+    with pytest.raises(AnnotationError, match=rf"{head}: FERAnno tells neutral, .*; the configuration wants .*, neutral, in this order"):
+        members(world, settings.model_copy(update={"common": backwards}), head)
+    with pytest.raises(AnnotationError, match=r"holds no annotator_\*"):
+        load_members(generator=world.stage("generator"), feranno=head, fer_models=tmp_path, common=settings.common)
+
+
+def test_val_is_looked_at_in_batches_of_the_size_that_generated_faces_have(
+    world: Workspace, settings: Config, head: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, shapes, development = members(world, settings, head), [], world.stage("corpus") / "development"
+    whole = held_out_scores(held, development=development, feranno=head)
+    see = AnnotationMembers.of_annotators
+
+    def watched(self: AnnotationMembers, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        shapes.append(pixels.shape)
+        return see(self, pixels)
+
+    monkeypatch.setattr(AnnotationMembers, "of_annotators", watched)
+    parts = held_out_scores(held, development=development, feranno=head, batch_size=16)
+    assert {shape[1:] for shape in shapes} == {(held.image_size, held.image_size, 3)}
+    assert max(shape[0] for shape in shapes) == 16 and sum(shape[0] for shape in shapes) == len(parts.labels)
+    for name, scores in whole.members.items():
+        assert parts.members[name] == pytest.approx(scores, abs=1e-3)
