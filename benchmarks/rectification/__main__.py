@@ -3,7 +3,7 @@
 1. Generated faces of a run: label error before and after, by a judge that is neither guide nor annotator nor generator.
 2. Real-role faces whose truth is known, the test split, with injected noise of a rate that no method is told: label error, errors found,
    coverage, calibration, against rivals. The test split, because FERAnno learned from training faces and val calibrates the members.
-3. Downstream: a small classifier on raw, filtered and rectified labels of the training faces that FERAnno did not learn from.
+3. Downstream: a small classifier on raw, filtered and rectified labels of the training faces that no member learned from.
 """
 
 from __future__ import annotations
@@ -75,9 +75,10 @@ def main(
         pictures = generated(run, judging, synthesis or run.stage("synthesis"), kept)
         keys |= {**errors(pictures), "judge_error": judge_error(run, judging, test)}
     if "noise" in wanted:
-        found = trials(test, run.held_out, classes=run.config.common.expressions, seeds=seeds)
-        calibrated, diagrams = calibration(_val(run), test, run.held_out)
-        targets = {"precision_target": run.config.rectification.target_precision, "precision_target_strict": STRICT}
+        section = run.config.rectification
+        found = trials(test, run.held_out, classes=run.config.common.expressions, section=section, seeds=seeds)
+        calibrated, diagrams = calibration(_val(run), test, run.held_out, rule=section.pool)
+        targets = {"precision_target": section.target_precision, "precision_target_strict": STRICT}
         keys |= {**calibrated, **summary(found, test), **{name: Interval(value, value, value, 1) for name, value in targets.items()}}
     if "downstream" in wanted:
         keys |= _downstream(run, test, kept, seeds=seeds, count=faces, size=size, rates=noise, recipe=Recipe(epochs=epochs))
@@ -87,14 +88,19 @@ def main(
 def report(
     keys: Keys, found: list[Trial], diagrams: dict[str, tuple[Reliability, Reliability]], pictures: Generated | None, out: Path
 ) -> None:
-    """Write figures, `methods.parquet` and `rectification.json` to `out`; print the tables and the JSON line."""
+    """Write figures, `methods.parquet` and `rectification.json` to `out`; print the tables and the JSON line.
+
+    The file keeps the figures of parts that were not run this time; the line has those of this time alone.
+    """
     out.mkdir(parents=True, exist_ok=True)
     figures, console = save_figures(out, trials=found, diagrams=diagrams, faces=pictures), Console(width=180)
     if found:
         with whole_file(out / "methods.parquet") as temporary:
             pd.concat([trial.figures for trial in found]).to_parquet(temporary)
         console.print(methods_table(found), errors_table(found))
-    write_json(out / "rectification.json", as_json(keys))
+    path = out / "rectification.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    write_json(path, before | as_json(keys))
     console.print(figures_table(keys, title="Figures"))
     console.print(*figures, sep="\n", soft_wrap=True)
     print(json.dumps(as_json(keys)))
@@ -132,14 +138,17 @@ def _rates(text: str) -> list[float]:
 
 
 def _downstream(run: RunFolder, test: Faces, work: Path, *, seeds: int, count: int, size: int, rates: list[float], recipe: Recipe) -> Keys:
-    """Part 3 on at most `count` training faces that FERAnno has not learned from."""
-    rows = run.unseen_by_head().head(count)
+    """Part 3 on at most `count` training faces that no member has learned from."""
+    rows = run.unseen_by_members().head(count)
     train = Pictures(read_faces(run, rows, run.development, work), load_images(run.development, rows["sample_id"].tolist(), size=size))
     val, known = _val(run), run.rows("val")["sample_id"].tolist()
     pictures = replace(train, faces=val, images=load_images(run.development, known, size=size))
     judged = Pictures(test, load_images(run.test, run.rows("test")["sample_id"].tolist(), size=size))
     classes = run.config.common.expressions
-    choices = downstream(train, pictures, judged, run.held_out, classes=classes, seeds=seeds, recipe=recipe, rates=rates, work=work)
+    choices = downstream(
+        train, pictures, judged, run.held_out, classes=classes, section=run.config.rectification, seeds=seeds, recipe=recipe, rates=rates,
+        work=work,
+    )  # fmt: skip
     return gains(choices, test)
 
 

@@ -26,6 +26,7 @@ from synfer.classifiers.examples import Examples, examples
 from synfer.classifiers.fit import fit
 from synfer.classifiers.models import create
 from synfer.classifiers.predict import predict
+from synfer.config import Rectification
 from synfer.files import whole_file
 from synfer.metrics.bootstrap import Interval, resampled
 from synfer.seeding import derive_seed
@@ -55,16 +56,16 @@ class Recipe:
 
 
 def downstream(
-    train: Pictures, val: Pictures, test: Pictures, held_out: HeldOut, *, classes: Sequence[str], seeds: int, recipe: Recipe,
-    rates: Sequence[float], work: Path,
+    train: Pictures, val: Pictures, test: Pictures, held_out: HeldOut, *, classes: Sequence[str], section: Rectification, seeds: int,
+    recipe: Recipe, rates: Sequence[float], work: Path,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """First choices (S, N) on the test faces by `<arm>_<rate in per cent>`, S seeds of training and of noise.
+    """First choices (S, N) on the test faces by `<arm>_<rate in per cent>`, S seeds of training and of noise; `section` sets ours.
 
     Each training's choices are kept in `work`, so that a study that was cut off goes on where it was.
     """
     choices: dict[str, list[np.ndarray]] = {}
     for rate, seed in tqdm(list(product(rates, range(seeds))), desc="downstream", unit="round"):
-        for arm, targets in labels(train.faces, held_out, rate, seed, classes=classes).items():
+        for arm, targets in labels(train.faces, held_out, rate, seed, classes=classes, section=section).items():
             root = derive_seed("rectification", "downstream", seed)  # the same initial weights and batches for all arms
             path = work / f"choices-{_key(train.images, targets, val, test, recipe, root)}.npy"
             if not path.is_file():
@@ -76,11 +77,13 @@ def downstream(
     return {name: np.stack(rows) for name, rows in choices.items()}
 
 
-def labels(faces: Faces, held_out: HeldOut, rate: float, seed: int, *, classes: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def labels(
+    faces: Faces, held_out: HeldOut, rate: float, seed: int, *, classes: Sequence[str], section: Rectification
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """For every arm, which faces to train on (N,), with repetitions, and their targets (N, K)."""
     root = derive_seed("rectification", "downstream", rate, seed)
     given = inject(faces.truth, rate, CONFUSION, classes=classes, seed=root) if rate else faces.labels
-    found, one_hot = ours(faces, given, held_out, classes=classes, seed=root), np.eye(len(classes))
+    found, one_hot = ours(faces, given, held_out, classes=classes, section=section, seed=root), np.eye(len(classes))
     used = np.flatnonzero(found.decisions.weight > 0)
     unsuspected = used[found.decisions.label[used] == given[used]]
     everything, order = np.arange(len(faces)), np.random.default_rng(root)
@@ -122,15 +125,24 @@ def uar(truth: np.ndarray, choices: np.ndarray) -> float:
 
 
 def gains(choices: Mapping[str, np.ndarray], faces: Faces) -> dict[str, Interval]:
-    """UAR of every arm at every rate, and what it is above raw labels, paired; the people of the test split are resampled."""
+    """UAR of every arm at every rate, and what it is above raw labels, paired.
+
+    The intervals are hierarchical: people of the test split and seeds are both drawn with replacement, the same for all arms, so that they
+    hold the randomness of faces, of noise and of training. Of three seeds they know little: training counts for too little rather than too
+    much. With one seed they hold that of the faces alone.
+    """
     people = np.unique(faces.identities, return_inverse=True)[1]
     rows_of = [np.flatnonzero(people == person) for person in range(people.max() + 1)]
     names = list(choices)
     above = [name for name in names if not name.startswith("raw")]
 
+    seeds, rng = np.arange(len(next(iter(choices.values())))), np.random.default_rng(0)
+
     def statistic(drawn: np.ndarray) -> np.ndarray:
+        as_measured = np.array_equal(drawn, np.arange(len(rows_of)))
+        again = seeds if as_measured else rng.choice(seeds, len(seeds))
         rows = np.concatenate([rows_of[person] for person in drawn])
-        values = {name: uar(faces.truth[rows], choices[name][:, rows]) for name in names}
+        values = {name: uar(faces.truth[rows], choices[name][np.ix_(again, rows)]) for name in names}
         return np.array([*values.values(), *(values[name] - values[f"raw_{name.rsplit('_', 1)[1]}"] for name in above)])
 
     keys = [*(f"uar_{name}" for name in names), *(f"gain_{name}" for name in above)]

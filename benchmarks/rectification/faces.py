@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from benchmarks.rectification.run_folder import TRUTH, RunFolder
 from components.fer_models import people
+from synfer.annotation.feranno import CARD
 from synfer.classifiers.examples import class_indices
 from synfer.classifiers.predict import features
 from synfer.diffusion.backbone import backbone_sha256
@@ -69,8 +70,9 @@ def _look(run: RunFolder, folder: Path, sample_ids: Sequence[str]) -> dict[str, 
 
 
 def _key(run: RunFolder, folder: Path, sample_ids: Sequence[str]) -> str:
-    """Stands for the weights of all members, the images and their order."""
+    """Stands for the weights of all members, what they are used with, the images and their order."""
     weights = [sha256(path) for name in ("fer_models", "feranno") for path in sorted(run.stage(name).rglob("model.safetensors"))]
     manifest = sha256(folder / "manifest.parquet")
-    parts = (*weights, backbone_sha256(run.stage("generator") / "backbone"), manifest, *sample_ids)
+    settings = run.config.common.model_dump_json(), sha256(run.stage("feranno") / CARD)
+    parts = (*weights, *settings, backbone_sha256(run.stage("generator") / "backbone"), manifest, *sample_ids)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

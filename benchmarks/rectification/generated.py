@@ -84,7 +84,7 @@ def errors(faces: Generated) -> dict[str, Interval]:
         "rectified_coverage": mean_interval(used.astype(float)),
         "rectified_relabelled": mean_interval((rectified != faces.intents).astype(float)),
         "swapped_intent_error": mean_interval(before_swapped),
-        "swapped_rectified_error": mean_interval(after_swapped),
+        "swapped_rectified_error_all": mean_interval(after_swapped),
     }
     noise = faces.rectified.noise
     return keys if noise is None else keys | {"intent_error_estimated": Interval(noise.wrong, noise.wrong, noise.wrong, len(before))}

@@ -22,6 +22,7 @@ from sklearn.model_selection import GroupKFold
 from benchmarks.rectification.faces import FEATURES, Faces
 from synfer.annotation.calibration import scale
 from synfer.annotation.rectifier import HeldOut, Rectified, rectify_labels
+from synfer.config import Rectification
 
 _FOLDS = 5
 _INVERSE_PENALTY = 0.01  # the best of 0.001, 0.01, 0.1 and 1 on these faces: a weaker penalty learns the noise by heart
@@ -37,9 +38,11 @@ class Correction:
     probabilities: np.ndarray | None = field(default=None)
 
 
-def corrections(faces: Faces, given: np.ndarray, held_out: HeldOut, *, classes: Sequence[str], seed: int) -> dict[str, Correction]:
-    """What every method makes of the labels `given` (N,) of the faces."""
-    found = ours(faces, given, held_out, classes=classes, seed=seed)
+def corrections(
+    faces: Faces, given: np.ndarray, held_out: HeldOut, *, classes: Sequence[str], section: Rectification, seed: int
+) -> dict[str, Correction]:
+    """What every method makes of the labels `given` (N,) of the faces; `section` sets ours."""
+    found = ours(faces, given, held_out, classes=classes, section=section, seed=seed)
     raw = np.stack([scale(scores, 1.0) for _, scores in sorted(faces.members.items())])
     return {
         "nothing": _all(given),
@@ -53,12 +56,13 @@ def corrections(faces: Faces, given: np.ndarray, held_out: HeldOut, *, classes: 
 
 
 def ours(
-    faces: Faces, given: np.ndarray, held_out: HeldOut, *, classes: Sequence[str], seed: int, target_precision: float = 0.95
+    faces: Faces, given: np.ndarray, held_out: HeldOut, *, classes: Sequence[str], section: Rectification, seed: int
 ) -> Rectified:
-    """The library's rectification; the classes' true shares are not known to it."""
+    """The library's rectification as the configuration sets it; the classes' true shares are not known to it."""
     return rectify_labels(
-        faces.members, given, held_out, classes=classes, equal_margins=False, target_precision=target_precision, seed=seed, origin="given"
-    )
+        faces.members, given, held_out, classes=classes, pool=section.pool, intent_strength=section.intent_strength, equal_margins=False,
+        target_precision=section.target_precision, min_coverage=section.min_coverage, seed=seed, origin="given",
+    )  # fmt: skip
 
 
 def majority(choices: np.ndarray, given: np.ndarray) -> np.ndarray:

@@ -73,18 +73,28 @@ class RunFolder:
         return frame[frame[TRUTH].isin(self.config.common.expressions)]
 
     def learned_by_head(self) -> pd.DataFrame:
-        """The training rows that FERAnno learned from."""
-        return training_rows(self.config.feranno, self.config.common, self.rows("train"))
+        """The training rows that FERAnno learned from, whether or not their truth is a class of the run."""
+        frame = read_manifest(self.development)
+        return training_rows(self.config.feranno, self.config.common, frame[frame["expression"].isin(self.config.common.expressions)])
 
-    def unseen_by_head(self) -> pd.DataFrame:
-        """The training rows that FERAnno did not learn from; raises StudyError where it learned from all or from other ones."""
+    def unseen_by_members(self) -> pd.DataFrame:
+        """The training rows that FERAnno did not learn from, of people that no annotator learned from.
+
+        Raises StudyError where there is none, or where FERAnno learned from other ones than the configuration says.
+        """
         train, learned = self.rows("train"), self.learned_by_head()
         card = json.loads((self.stage("feranno") / CARD).read_text(encoding="utf-8"))
         if card["trained_on"] != len(learned):
             raise StudyError(f"FERAnno learned from {card['trained_on']} faces, the configuration says {len(learned)}")
-        if len(learned) == len(train):
+        unseen = train[~train["sample_id"].isin(learned["sample_id"])]
+        if unseen.empty:
             raise StudyError(f"FERAnno learned from all {len(train)} training faces; train it on fewer (--set feranno.train_images=2400)")
-        return train[~train["sample_id"].isin(learned["sample_id"])]
+        roles = read_roles(self.stage("fer_models"))
+        known = frozenset[str]().union(*(role.identities for name, role in roles.items() if name.startswith("annotator_")))
+        strangers = unseen[~people(unseen).isin(known)]
+        if strangers.empty:
+            raise StudyError(f"the annotators learned from the people on all {len(unseen)} training faces that FERAnno did not learn from")
+        return strangers
 
     def independent_judge(self, folder: Path) -> Classifier:
         """The judge of a classifier folder.

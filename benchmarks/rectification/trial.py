@@ -15,6 +15,7 @@ from benchmarks.rectification.noise import KINDS, inject
 from benchmarks.rectification.rivals import Correction, corrections, ours
 from synfer.annotation.calibration import reliability
 from synfer.annotation.rectifier import HeldOut
+from synfer.config import Rectification
 from synfer.metrics.bootstrap import Interval, resampled
 from synfer.seeding import derive_seed
 
@@ -43,18 +44,21 @@ class Trial:
     estimated: float
 
 
-def trials(faces: Faces, held_out: HeldOut, *, classes: Sequence[str], seeds: int) -> list[Trial]:
+def trials(faces: Faces, held_out: HeldOut, *, classes: Sequence[str], section: Rectification, seeds: int) -> list[Trial]:
     """Every kind and rate of noise, `seeds` times."""
-    wanted = list(product(KINDS, RATES, range(seeds)))
-    return [trial(faces, held_out, kind, rate, seed, classes=classes) for kind, rate, seed in tqdm(wanted, desc="noise", unit="trial")]
+    wanted = tqdm(list(product(KINDS, RATES, range(seeds))), desc="noise", unit="trial")
+    return [trial(faces, held_out, kind, rate, seed, classes=classes, section=section) for kind, rate, seed in wanted]
 
 
-def trial(faces: Faces, held_out: HeldOut, kind: str, rate: float, seed: int, *, classes: Sequence[str]) -> Trial:
-    """Put noise into the labels of the faces and let every method correct them; none is told the rate."""
+def trial(
+    faces: Faces, held_out: HeldOut, kind: str, rate: float, seed: int, *, classes: Sequence[str], section: Rectification
+) -> Trial:
+    """Put noise into the labels of the faces and let every method correct them; none is told the rate. `section` sets ours."""
     root = derive_seed("rectification", kind, rate, seed)
     given = inject(faces.truth, rate, kind, classes=classes, seed=root)
-    found = corrections(faces, given, held_out, classes=classes, seed=root)
-    strict = ours(faces, given, held_out, classes=classes, seed=root, target_precision=STRICT)
+    found = corrections(faces, given, held_out, classes=classes, section=section, seed=root)
+    stricter = section.model_copy(update={"target_precision": STRICT})
+    strict = ours(faces, given, held_out, classes=classes, section=stricter, seed=root)
     rows = [{"method": name, "kind": kind, "rate": rate, "seed": seed, **figures(c, given, faces.truth)} for name, c in found.items()]
     after = found[OURS].labels != faces.truth
     return Trial(
@@ -165,5 +169,6 @@ def _precision(found: Sequence[Trial], over: Summary) -> dict[str, Interval]:
 
 
 def _plain(values: Sequence[float]) -> Interval:
-    """Mean and range of a figure of whole trials."""
-    return Interval(float(np.mean(values)), float(np.min(values)), float(np.max(values)), len(values))
+    """Mean of a figure of whole trials; of so few there is no interval."""
+    mean = float(np.mean(values))
+    return Interval(mean, mean, mean, len(values))
