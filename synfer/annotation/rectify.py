@@ -96,20 +96,30 @@ def choose_thresholds(posterior: np.ndarray, labels: np.ndarray, *, target: floa
 
 
 def _least_confident(curve: Curve, target: float, min_coverage: float) -> int:
-    """Position on the curve of the widest coverage whose precision is the target, or of the best precision that covers enough."""
-    reached = np.flatnonzero((curve.precision >= target) & (curve.coverage >= min_coverage))
+    """Position on the curve of the widest coverage whose precision is the target, or of the best precision that covers enough.
+
+    Images that are equally sure are all used or none, so only the last of them is a place to stop.
+    """
+    enough = np.flatnonzero(_last_of_ties(curve) & (curve.coverage >= min_coverage))
+    reached = enough[curve.precision[enough] >= target]
     if len(reached):
         return int(reached[-1])
-    enough = np.flatnonzero(curve.coverage >= min_coverage)
     return int(enough[np.argmax(curve.precision[enough])])
 
 
 def _assert_threshold(curve: Curve, target: float) -> float:
     """The smallest confidence whose own precision, by isotonic regression of being right on confidence, is the target."""
-    right = np.diff(curve.precision * np.arange(1, len(curve.precision) + 1), prepend=0.0)
-    local = isotonic_regression(right, increasing=False).x  # the curve runs from the surest image downwards
+    ends = np.flatnonzero(_last_of_ties(curve))
+    count = np.diff(ends + 1, prepend=0)
+    right = np.diff(curve.precision[ends] * (ends + 1), prepend=0.0) / count
+    local = isotonic_regression(right, weights=count, increasing=False).x  # the curve runs from the surest image downwards
     good = np.flatnonzero(local >= target - 1e-9)
-    return float(curve.confidence[good[-1]]) if len(good) else 1.0
+    return float(curve.confidence[ends[good[-1]]]) if len(good) else 1.0
+
+
+def _last_of_ties(curve: Curve) -> np.ndarray:
+    """Whether a position (N,) is the last of those with its confidence."""
+    return np.append(curve.confidence[1:] != curve.confidence[:-1], True)
 
 
 def decide(posterior: np.ndarray, intents: np.ndarray | None, member_choices: np.ndarray, thresholds: Thresholds) -> Decisions:

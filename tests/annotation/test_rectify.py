@@ -111,6 +111,17 @@ def test_an_unreachable_target_takes_the_best_precision_that_covers_half() -> No
     assert chosen.precision == pytest.approx(curve.precision[curve.coverage >= 0.5].max())
 
 
+@pytest.mark.parametrize("right_first", [True, False])
+def test_images_that_are_equally_sure_are_used_together_and_the_promise_holds_for_all_of_them(right_first: bool) -> None:
+    q = np.repeat([[0.96, 0.04], [0.8, 0.2], [0.7, 0.3]], [40, 30, 30], axis=0)
+    right = np.concatenate([np.ones(40, bool), np.arange(30) < 15, np.arange(30) < 15])  # 40 of 40, then half of each block
+    right = right if right_first else right[np.concatenate([np.arange(40), np.arange(69, 39, -1), np.arange(99, 69, -1)])]
+    chosen = choose_thresholds(q, np.where(right, 0, 1), target=0.9, min_coverage=0.3)
+    used = q.max(axis=1) >= chosen.reject_below
+    assert (chosen.precision, chosen.coverage) == (right[used].mean(), used.mean()) == (1.0, 0.4)
+    assert chosen.assert_from == 0.96
+
+
 def test_actions_follow_the_thresholds_and_say_why() -> None:
     thresholds = choose_thresholds(np.eye(K) * 0.9 + 0.02, np.arange(K), target=0.9)
     thresholds = type(thresholds)(reject_below=0.5, assert_from=0.8, target=0.9, precision=0.95, coverage=0.9, asserted=0.8)
