@@ -21,7 +21,7 @@ from synfer.annotation.intent import posterior
 from synfer.annotation.reasons import reasons
 from synfer.annotation.rectifier import Rectified
 from synfer.annotation.rectify import decide
-from synfer.datasets.names import LabelNames
+from synfer.datasets.names import LEFT_OUT, UNLABELLED, LabelNames
 from synfer.errors import SynferError
 
 MEMBER = "own_model"
@@ -38,24 +38,37 @@ class OpinionError(SynferError):
 def read_opinion(path: Path, sample_ids: Sequence[str], names: LabelNames, *, columns: Sequence[str] | None = None) -> np.ndarray:
     """Probabilities (N, K) over `names.classes` for the images `sample_ids`, from a .npy or a Parquet file.
 
-    A Parquet file has a column a class (`happy` or `p_happy`) and, unless its rows are those of `sample_ids`, a column `sample_id`. A .npy
-    (N, C) has the order of `sample_ids`; `columns` names its classes, else the `classes.json` beside it. Classes that the members do not
-    tell are left out and the rest scaled up. Raises OpinionError.
+    A Parquet file has a column a class (`happy` or `p_happy`) and, unless its rows are those of `sample_ids`, a column `sample_id`; columns
+    of numbers that name no class are not looked at. A .npy (N, C) has the order of `sample_ids`; `columns` names its classes, else the
+    `classes.json` beside it. Classes that the members do not tell are left out and the rest scaled up. Raises OpinionError.
     """
     if not path.is_file():
         raise OpinionError(f"{path} does not exist")
     frame = _read_parquet(path, sample_ids) if path.suffix == ".parquet" else _read_npy(path, columns)
     if len(frame) != len(sample_ids):
         raise OpinionError(f"{path} has {len(frame)} rows, but there are {len(sample_ids)} images (unreadable ones count)")
-    found = {names.meaning(str(name).removeprefix("p_")): index for index, name in enumerate(frame.columns)}
-    missing = [name for name in names.classes if name not in found]
-    if missing:
-        raise OpinionError(f"{path} has no column of class {missing[0]!r}; there are: {', '.join(map(str, frame.columns))}")
-    table = frame.to_numpy(dtype=np.float64)
-    _check_probabilities(table, path)
-    chosen = table[:, [found[name] for name in names.classes]]
+    found = _class_columns(frame, names, path)
+    _check_probabilities(frame[list(found.values())].to_numpy(dtype=np.float64), path)
+    chosen = frame[[found[name] for name in names.classes]].to_numpy(dtype=np.float64)
     total = chosen.sum(axis=1, keepdims=True)
     return np.where(total > 0, chosen / np.maximum(total, 1e-12), 1 / len(names.classes))
+
+
+def _class_columns(frame: pd.DataFrame, names: LabelNames, path: Path) -> dict[str, str]:
+    """The column of each meaning; raises OpinionError where two mean the same or a class of the members has none."""
+    meanings = {str(name): names.meaning(str(name).removeprefix("p_")) for name in frame.columns}
+    found: dict[str, str] = {}
+    for column, meaning in meanings.items():
+        if meaning is None:
+            continue
+        if meaning in found and meaning not in (LEFT_OUT, UNLABELLED):
+            raise OpinionError(f"{path}: the columns {found[meaning]!r} and {column!r} both mean {meaning}; leave one of them out")
+        found[column if meaning in (LEFT_OUT, UNLABELLED) else meaning] = column
+    if missing := [name for name in names.classes if name not in found]:
+        strange = [column for column, meaning in meanings.items() if meaning is None]
+        told = f"; these name none that is known: {', '.join(strange)}" if strange else ""
+        raise OpinionError(f"{path} has no column of class {missing[0]!r}; there are: {', '.join(meanings)}{told}")
+    return found
 
 
 def _read_parquet(path: Path, sample_ids: Sequence[str]) -> pd.DataFrame:
@@ -81,12 +94,24 @@ def _read_npy(path: Path, columns: Sequence[str] | None) -> pd.DataFrame:
         raise OpinionError(f"{path} is not a readable array: {error}") from error
     beside = path.parent / CLASSES_FILE
     if columns is None and beside.is_file():
-        columns = [str(name) for name in json.loads(beside.read_text(encoding="utf-8"))]
+        columns = _read_classes(beside)
     if columns is None:
         raise OpinionError(f"{path}: which column is which class? Say so with --pred-probs-classes, or put {CLASSES_FILE} beside it")
+    if not np.issubdtype(table.dtype, np.number):
+        raise OpinionError(f"{path} holds {table.dtype.str}, no numbers")
     if table.ndim != 2 or table.shape[1] != len(columns):
         raise OpinionError(f"{path} has the shape {table.shape}, which does not fit {len(columns)} classes: {', '.join(columns)}")
     return pd.DataFrame(table, columns=list(columns))
+
+
+def _read_classes(path: Path) -> list[str]:
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of JSON, or of the encoding
+        raise OpinionError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(names, list):
+        raise OpinionError(f"{path} must hold a list of class names, found {type(names).__name__}")
+    return [str(name) for name in names]
 
 
 def _check_probabilities(table: np.ndarray, path: Path) -> None:

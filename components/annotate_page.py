@@ -54,6 +54,7 @@ def write_page(path: Path, verdicts: Verdicts, source: Source, *, title: str, sh
     chosen = suspicious(verdicts, shown)
     suspects = _suspects(verdicts, source, chosen)
     unreadable = [reason for reason, readable in zip(verdicts.reasons, verdicts.readable, strict=True) if not readable]
+    decided = decided_by(verdicts)
     page = fill(
         "annotate.html.j2",
         title=title,
@@ -70,8 +71,8 @@ def write_page(path: Path, verdicts: Verdicts, source: Source, *, title: str, sh
         unreadable=unreadable[:_UNREADABLE],
         unreadable_count=len(unreadable),
         uncalibrated=MEMBER in verdicts.probabilities and MEMBER not in verdicts.fits.pool.weights,
-        decided=decided_by(verdicts),
-        thresholds=verdicts.fits.thresholds,
+        decided=decided,
+        groups={name: decided[name] for name in verdicts.groups if decided[name]},
     )
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from components.annotate_opinion import CLASSES_FILE
 from components.annotate_verdicts import Verdicts
-from synfer.annotation.rectify import ACTIONS
+from synfer.annotation.rectify import ACTIONS, Thresholds
 from synfer.files import whole_file, write_json
 
 METADATA = b"synfer"
@@ -42,18 +42,30 @@ def labels_table(verdicts: Verdicts) -> pa.Table:
 
 
 def decided_by(verdicts: Verdicts) -> dict[str, Any]:
-    """Classes, thresholds, the estimated share of wrong labels, temperatures and weights of the members."""
+    """Classes, thresholds, the estimated share of wrong labels, temperatures and weights of the members.
+
+    `labelled` and `unlabelled` are the thresholds of the images that came with a label and of those without, None where there is none.
+    """
     fits = verdicts.fits
+    groups = {name: result and _group(result.thresholds) for name, result in verdicts.groups.items()}
     return {
         "classes": list(verdicts.classes),
         "target_precision": fits.thresholds.target,
-        "target_reached_on_val": fits.thresholds.reached,
-        "reject_below": fits.thresholds.reject_below,
-        "assert_from": fits.thresholds.assert_from,
+        "target_reached_on_val": all(group["target_reached_on_val"] for group in groups.values() if group),
+        **groups,
         "given_wrong": None if fits.noise is None else fits.noise.wrong,
         "pool": fits.pool.rule,
         "temperatures": fits.pool.temperatures,
         "weights": fits.pool.weights,
+    }
+
+
+def _group(thresholds: Thresholds) -> dict[str, Any]:
+    return {
+        "target_reached_on_val": thresholds.reached,
+        "precision_on_val": thresholds.precision,
+        "reject_below": thresholds.reject_below,
+        "assert_from": thresholds.assert_from,
     }
 
 

@@ -46,10 +46,15 @@ class Verdicts:
 
     @property
     def fits(self) -> Rectified:
-        """The fits of the labelled images, or of the unlabelled ones where none has a label."""
+        """The fits of the labelled images, or of the unlabelled ones where none has a label; both have one pool, not one threshold."""
         found = self.labelled or self.unlabelled
         assert found is not None, "a source without a readable image has no verdicts"
         return found
+
+    @property
+    def groups(self) -> dict[str, Rectified | None]:
+        """The fits of both groups by name."""
+        return {"labelled": self.labelled, "unlabelled": self.unlabelled}
 
     @property
     def label(self) -> np.ndarray:

@@ -18,11 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.annotate import Annotation, annotate
-from components.annotate_opinion import MEMBER, OpinionError, pool_with
-from components.annotate_verdicts import AnnotateError
+from components.annotate_opinion import MEMBER, OpinionError, pool_with, read_opinion
+from components.annotate_scores import Scores
+from components.annotate_table import decided_by
+from components.annotate_verdicts import AnnotateError, judge_scores
 from components.member_scores import AnnotationMembers
 from components.workspace import Workspace
-from synfer.config import Config
+from synfer.annotation.rectifier import HeldOut
+from synfer.config import Config, Rectification
+from synfer.datasets.names import LabelNames
 from synfer.images import ImageError, iter_encoded
 from synfer.manifest import read_manifest
 
@@ -98,6 +102,23 @@ def test_the_table_says_what_its_lists_are_and_how_it_was_decided(done: Annotati
     assert said["classes"] == list(settings.common.expressions)
     assert set(said["weights"]) == set(MEMBERS)
     assert said["given_wrong"] == pytest.approx(done.given_wrong)
+    assert said["unlabelled"] is None and 0 <= said["labelled"]["reject_below"] <= said["labelled"]["assert_from"] <= 1
+
+
+def test_thresholds_of_images_without_a_label_are_told_too_and_a_missed_target_of_either_group() -> None:
+    rng = np.random.default_rng(0)
+    classes, truth = ("neutral", "fear", "anger"), rng.integers(0, 3, 600)
+    seen = 1.2 * np.eye(3)[truth] + rng.normal(0, 1, (600, 3))  # alone they reach no 0.9, with labels they do
+    given = [classes[label] if row % 2 else "" for row, label in enumerate(truth)]
+    ids = [f"face-{row}" for row in range(600)]
+    scores = Scores(ids, given, [""] * 600, {"annotator_0": seen})
+    verdicts = judge_scores(scores, HeldOut({"annotator_0": seen}, truth), Rectification(target_precision=0.9), classes=classes, seed=0)
+    said = decided_by(verdicts)
+    for name, result in (("labelled", verdicts.labelled), ("unlabelled", verdicts.unlabelled)):
+        assert result is not None and said[name]["reject_below"] == result.thresholds.reject_below
+        assert said[name]["assert_from"] == result.thresholds.assert_from
+    assert said["labelled"]["target_reached_on_val"] and not said["unlabelled"]["target_reached_on_val"]
+    assert not said["target_reached_on_val"]
 
 
 def test_the_page_shows_the_most_suspicious_faces_and_needs_nothing_else(done: Annotation) -> None:
@@ -308,6 +329,33 @@ def test_probabilities_that_do_not_fit_are_refused(
     with pytest.raises(OpinionError, match=told):
         annotate(faces, tmp_path / "a.parquet", run=run, config=settings, pred_probs=tmp_path / "own.npy", pred_probs_classes=names)
     assert [path.name for path in tmp_path.iterdir()] == ["own.npy"]
+
+
+def test_columns_of_a_model_are_read_by_what_they_mean(tmp_path: Path) -> None:
+    path, names = tmp_path / "own.parquet", LabelNames(("anger", "fear"))
+    table = pd.DataFrame({"sample_id": ["a", "b"], "anger": [0.9, 0.2], "p_fear": [0.1, 0.8], "fold": [3, 4]})
+    table.to_parquet(path)
+    assert read_opinion(path, ["b", "a"], names).tolist() == [[0.2, 0.8], [0.9, 0.1]]
+    table.assign(angry=[0.0, 0.0]).to_parquet(path)
+    with pytest.raises(OpinionError, match=r"the columns 'anger' and 'angry' both mean anger"):
+        read_opinion(path, ["a", "b"], names)
+    table.rename(columns={"p_fear": "fright"}).to_parquet(path)
+    with pytest.raises(OpinionError, match=r"no column of class 'fear'; there are: .*; these name none that is known: fright, fold"):
+        read_opinion(path, ["a", "b"], names)
+
+
+@pytest.mark.parametrize("text", ['{"a"', '{"anger": 0}'], ids=["broken", "no list"])
+def test_classes_that_cannot_be_read_are_told_with_their_file(tmp_path: Path, text: str) -> None:
+    np.save(tmp_path / "own.npy", np.full((2, 2), 0.5))
+    (tmp_path / "classes.json").write_text(text)
+    with pytest.raises(OpinionError, match=r"classes\.json (is not readable JSON|must hold a list)"):
+        read_opinion(tmp_path / "own.npy", ["a", "b"], LabelNames(("anger", "fear")))
+
+
+def test_an_array_of_words_is_told_with_its_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "own.npy", np.array([["a", "b"]]))
+    with pytest.raises(OpinionError, match=r"own\.npy holds <U1, no numbers"):
+        read_opinion(tmp_path / "own.npy", ["a"], LabelNames(("anger", "fear")), columns=("anger", "fear"))
 
 
 def test_what_is_missing_is_told_with_what_makes_it(faces: Path, run: Path, settings: Config, tmp_path: Path) -> None:
