@@ -23,6 +23,7 @@ from synfer.annotation.au_consistency import (
     side_intensities,
     unit_of,
 )
+from synfer.annotation.calibration import AnnotationError
 from synfer.manifest import read_manifest, stack
 from synfer.metrics.agreement import icc, spearman
 from synfer.vocabulary import AU_INDEX, AU_NAMES
@@ -100,9 +101,14 @@ def _agreement(truth: np.ndarray, found: np.ndarray) -> tuple[float, float, floa
 
 
 def held_out_aus(development: Path, predictions: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Known and seen AU vectors (M, AU_COUNT) of the val faces of FERAnno's stage; None where its head reads no AUs."""
+    """Known and seen AU vectors (M, AU_COUNT) of the val faces of FERAnno's stage; None where its head reads no AUs.
+
+    Raises AnnotationError naming a face that the corpus does not know.
+    """
     left = pq.read_table(predictions).to_pandas()
     if SEEN not in left.columns:
         return None
-    known = read_manifest(development).set_index("sample_id").loc[left["sample_id"]]
-    return stack(known, "aus"), stack(left, SEEN)
+    known = read_manifest(development).set_index("sample_id")
+    if strange := set(left["sample_id"]) - set(known.index):
+        raise AnnotationError(f"{development} knows no sample {min(strange)!r} of {predictions}; FERAnno was trained on another corpus")
+    return stack(known.loc[left["sample_id"]], "aus"), stack(left, SEEN)

@@ -68,8 +68,9 @@ def run(section: Section, common: Common, *, development: Path, generator: Path,
         logits, seen = predict_feranno(model, val_set), predict_aus(model, val_set)
     reading = au_reading(stack(val, "aus"), seen)
     _write_predictions(val, logits, seen if model.shape.aus else None, out)
-    _save(model, logits, val_set.labels, reading, section, trained_on=len(train), out=out)
-    _record(history, logits, val_set, reading, common.expressions, trained_on=len(train), out=out)
+    temperature, noise = _calibrated(logits, val_set.labels)
+    _save(model, temperature, reading, section, trained_on=len(train), out=out)
+    _record(history, logits, val_set, reading, common.expressions, temperature, noise, trained_on=len(train), out=out)
 
 
 def training_rows(section: Section, common: Common, frame: pd.DataFrame) -> pd.DataFrame:
@@ -89,13 +90,11 @@ def _write_predictions(val: pd.DataFrame, logits: np.ndarray, seen: np.ndarray |
         pq.write_table(table, temporary)
 
 
-def _save(
-    model: Feranno, logits: np.ndarray, labels: np.ndarray, reading: pd.DataFrame, section: Section, *, trained_on: int, out: Path
-) -> None:
+def _save(model: Feranno, temperature: float, reading: pd.DataFrame, section: Section, *, trained_on: int, out: Path) -> None:
     card = {
         "timestep": section.timestep,
         "trained_on": trained_on,
-        "temperature": _calibrated(logits, labels)[0],
+        "temperature": temperature,
         "readable_aus": reading.loc[reading["readable"], "AU"].tolist(),
     }
     save_feranno(model, out, card)
@@ -108,10 +107,9 @@ def _calibrated(logits: np.ndarray, labels: np.ndarray) -> tuple[float, LabelNoi
 
 
 def _record(
-    history: list[dict[str, float]], logits: np.ndarray, val: FeatureSet, reading: pd.DataFrame, classes: tuple[str, ...], *,
-    trained_on: int, out: Path,
+    history: list[dict[str, float]], logits: np.ndarray, val: FeatureSet, reading: pd.DataFrame, classes: tuple[str, ...],
+    temperature: float, noise: LabelNoise, *, trained_on: int, out: Path,
 ) -> None:  # fmt: skip
-    temperature, noise = _calibrated(logits, val.labels)
     before, after = (reliability(scale(logits, t), val.labels, confusion=noise.label_given_truth) for t in (1.0, temperature))
     best, n = max(history, key=lambda epoch: epoch["val_uar"]), len(val)
     counts = confusion(val.labels, logits.argmax(axis=1), len(classes))

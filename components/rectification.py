@@ -44,7 +44,7 @@ def run(
     """Write `manifest.parquet` with the rectified columns to `out`."""
     frame, classes = read_manifest(synthesis), common.expressions
     members = load_members(generator=generator, feranno=feranno, fer_models=fer_models, common=common)
-    held_out = held_out_scores(members, development=development, feranno=feranno)
+    held_out = held_out_scores(members, development=development, feranno=feranno, batch_size=section.batch_size)
     scores, aus = folder_scores(members, synthesis, frame["sample_id"].tolist(), batch_size=section.batch_size)
     rectified = rectify_labels(
         scores, class_indices(frame["expression"].tolist(), classes), held_out, classes=classes, pool=section.pool,
@@ -57,7 +57,8 @@ def run(
         frame = frame.assign(aus_seen=list(check.seen))
     decided = with_decisions(frame, rectified)
     write_manifest(decided, out)
-    record_outcome(Outcome(decided, rectified, held_out, check), images=synthesis, image_size=common.image_size, out=out)
+    outcome = Outcome(decided, rectified, held_out, section.min_coverage, check)
+    record_outcome(outcome, images=synthesis, image_size=common.image_size, out=out)
 
 
 def _au_check(frame: pd.DataFrame, seen: np.ndarray, development: Path, feranno: Path) -> AuCheck | None:

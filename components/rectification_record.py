@@ -25,11 +25,15 @@ _SHEET = 12  # faces on a sheet
 
 @dataclass(frozen=True)
 class Outcome:
-    """The rectified manifest, how it came about, and the val faces behind it; `aus` where FERAnno reads action units."""
+    """The rectified manifest, how it came about, and the val faces behind it; `aus` where FERAnno reads action units.
+
+    `min_coverage` is the share of val that had to stay labelled.
+    """
 
     frame: pd.DataFrame
     rectified: Rectified
     held_out: HeldOut
+    min_coverage: float
     aus: AuCheck | None = None
 
 
@@ -180,7 +184,8 @@ def _figures(record: Record, outcome: Outcome, diagrams: dict[str, tuple[Reliabi
         "members and intent": precision_coverage(val.posterior, val.truth),
         "members alone": precision_coverage(val.pooled, val.truth),
     }
-    missed = "" if thresholds.reached else " The wanted precision is out of reach on val, so the best one that covers half of it was taken."
+    least = f"{outcome.min_coverage:.0%} of it"
+    missed = "" if thresholds.reached else f" The wanted precision is out of reach on val, so the best one that covers {least} was taken."
     record.figure(
         "precision_coverage", precision_coverage_figure(curves, thresholds), title="What precision costs",
         caption=f"On val with simulated intents, against the true class as members and annotated label tell of it together.{missed}",

@@ -143,7 +143,9 @@ class Rectification(Section):
     pool: Literal["logarithmic", "mean", "majority"] = Field("logarithmic", description="how the members are pooled")
     intent_strength: Strength | Literal["auto"] = Field("auto", description="weight of the intent: 1 is Bayes' rule, auto lets val choose")
     target_precision: float = Field(0.95, gt=0, lt=1, description="label precision wanted on val; thresholds are chosen from it")
-    min_coverage: Share = Field(0.5, description="share of val that must stay labelled where the wanted precision is out of reach")
+    min_coverage: float = Field(
+        0.5, gt=0, le=1, description="share of val that must stay labelled where the wanted precision is out of reach"
+    )
     au_consistency: bool = Field(True, description="a face that grossly contradicts its asked AUs is not asserted")
     batch_size: Positive = 128
 

@@ -3,9 +3,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from components import feranno, rectification
-from components.au_check import check_aus
+from components.au_check import check_aus, held_out_aus
 from components.member_scores import AnnotationMembers, held_out_scores, load_members
 from components.record import read_metrics, read_tables
 from components.workspace import Workspace
@@ -13,9 +14,9 @@ from synfer.annotation.calibration import AnnotationError
 from synfer.annotation.rectifier import HeldOut, rectify_labels
 from synfer.annotation.rectify import ACTIONS
 from synfer.classifiers.examples import class_indices
-from synfer.config import Config
+from synfer.config import Config, Rectification
 from synfer.manifest import read_manifest, stack
-from synfer.vocabulary import DEFAULT_EXPRESSIONS, EXPRESSIONS
+from synfer.vocabulary import AU_COUNT, DEFAULT_EXPRESSIONS, EXPRESSIONS
 
 
 def rectify(world: Workspace, settings: Config, head: Path, out: Path) -> pd.DataFrame:
@@ -114,6 +115,18 @@ def test_a_head_of_another_corpus_is_refused(world: Workspace, settings: Config,
     left.iloc[1:].to_parquet(foreign / feranno.PREDICTIONS)
     with pytest.raises(AnnotationError, match="knows no val sample"):
         rectify(world, settings, foreign, tmp_path / "out")
+    left.assign(sample_id=["nobody", *left["sample_id"].iloc[1:]], aus_seen=list(np.zeros((len(left), AU_COUNT)))).to_parquet(
+        foreign / feranno.PREDICTIONS
+    )
+    with pytest.raises(AnnotationError, match="knows no sample 'nobody'"):
+        held_out_aus(world.stage("corpus") / "development", foreign / feranno.PREDICTIONS)
+
+
+def test_a_coverage_of_nothing_is_no_setting() -> None:
+    assert Rectification(min_coverage=1.0).min_coverage == 1
+    for value in (0.0, 1.1):
+        with pytest.raises(ValidationError, match="min_coverage"):
+            Rectification(min_coverage=value)
 
 
 def members(world: Workspace, settings: Config, head: Path) -> AnnotationMembers:
