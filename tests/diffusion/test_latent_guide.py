@@ -62,7 +62,7 @@ def test_predictions_at_little_noise_are_the_latents_of_each_face(backbone):
 def test_it_learns_from_the_predictions_and_the_backbone_stays_as_it_was(backbone, tmp_path):
     before = {name: value.clone() for name, value in backbone.unet.state_dict().items()}
     data = faces(backbone)
-    network = train_latent_guide(backbone, data, outputs=3, schedule=schedule(30), checkpoint=tmp_path / "c", seed=0, batch_size=24)
+    network = train_latent_guide(backbone, data, outputs=3, schedule=schedule(60), checkpoint=tmp_path / "c", seed=0, batch_size=24)
     found = accuracy_by_timestep(backbone, network, data, timesteps=(50, 400), seed=1)
     assert found[50] > 0.9
     assert not any(parameter.requires_grad for parameter in network.parameters())
