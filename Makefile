@@ -43,7 +43,7 @@ repro: $(READY) data/faces ## rebuild what changed with DVC
 ui: $(READY) ## MLflow and Prefect in the browser
 	@synfer ui
 
-assets: $(READY) ## train the embedded weights again (about three hours on two cores, resumable)
+assets: $(READY) ## train the embedded weights again (about four hours on two cores, resumable)
 	@synfer assets
 
 bench: $(READY) data/faces ## speed of the pipeline's parts
