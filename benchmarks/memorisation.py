@@ -18,7 +18,6 @@ from __future__ import annotations
 import synfer.torchvision_shim  # noqa: F401
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from benchmarks.program import run_study
 from components.assets.renders import IMAGES_AN_IDENTITY, Range, person, planned_face
 from components.device import torch_device
 from components.fer_models import read_roles
@@ -322,8 +322,4 @@ def _people(wanted: Range) -> Iterable[str]:
 
 
 if __name__ == "__main__":
-    try:
-        app()
-    except SynferError as error:
-        print(f"benchmarks.memorisation: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
+    run_study(app, "benchmarks.memorisation")

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.program import run_study
 from components.device import torch_device
 from synfer.classifiers.models import create
 from synfer.diffusion.adaptation import lower_frozen, set_trainable
@@ -186,8 +187,4 @@ def _rounded(values: dict[str, float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    try:
-        app()
-    except SynferError as error:
-        print(f"benchmarks.sd15: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
+    run_study(app, "benchmarks.sd15")

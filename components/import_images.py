@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from components.validation_facts import perceptual_hash
+from components.near_duplicates import perceptual_hash
 from synfer.datasets.entries import Item
 from synfer.images import ImageError, decode, encode_png, encode_webp, resize
 

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import imagehash
 import numpy as np
+import pandas as pd
+from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
-from components.validation_facts import NEAR
+HASH_SIDE = 16
+NEAR = 20
+"""Bits of 256 in which the perceptual hashes of near-duplicates differ at most: a noisy copy of a rendered face of 64 pixels differs in
+up to 14, two of 420 rendered faces in 44 or more."""
+
+
+def perceptual_hash(pixels: np.ndarray) -> tuple[int, ...]:
+    """DCT hash of an RGB image uint8 (H, W, 3) as 64-bit words."""
+    bits = imagehash.phash(Image.fromarray(pixels), hash_size=HASH_SIDE).hash.ravel()
+    return tuple(int.from_bytes(np.packbits(word).tobytes(), "big") for word in bits.reshape(-1, 64))
+
+
+def near_duplicates(hashes: pd.Series) -> np.ndarray:
+    """Whether an earlier image lies in the same cluster, bool (N,); an image without a hash is no duplicate."""
+    known = np.flatnonzero(hashes.notna())
+    cluster = near_duplicate_clusters(hashes.iloc[known].tolist())
+    duplicate = np.zeros(len(hashes), dtype=bool)
+    duplicate[known] = pd.Series(cluster).duplicated().to_numpy()
+    return duplicate
 
 
 def near_duplicate_clusters(hashes: Sequence[tuple[int, ...]], *, radius: int = NEAR) -> np.ndarray:

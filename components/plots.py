@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -11,7 +12,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
+from PIL import Image
 
+from synfer.files import whole_file
 from synfer.metrics.bootstrap import Interval
 
 INK, MUTED, GRID = "#0f172a", "#94a3b8", "#e2e8f0"
@@ -22,6 +25,16 @@ _STYLE: dict[Any, Any] = {
     "font.size": 10, "legend.frameon": False, "legend.fontsize": 9, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
     "xtick.major.size": 0, "ytick.major.size": 0,
 }  # fmt: skip
+
+
+def save_picture(picture: Figure | Image.Image, path: Path) -> Path:
+    """Write a matplotlib figure or an image as a PNG, whole or not at all; returns `path`."""
+    with whole_file(path) as temporary:
+        if isinstance(picture, Figure):
+            picture.savefig(temporary, format="png", dpi=130, bbox_inches="tight")
+        else:
+            picture.save(temporary, format="PNG")
+    return path
 
 
 @contextmanager

@@ -14,7 +14,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from synfer.files import whole_file, write_json
+from components.plots import save_picture
+from synfer.files import write_json
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,7 @@ class Record:
 
     def figure(self, name: str, picture: Figure | Image.Image, *, title: str, caption: str) -> Path:
         """Write a matplotlib figure or an image as `figures/<name>.png`; returns the path."""
-        path = self.out / "figures" / f"{name}.png"
-        with whole_file(path) as temporary:
-            if isinstance(picture, Figure):
-                picture.savefig(temporary, format="png", dpi=130, bbox_inches="tight")
-            else:
-                picture.save(temporary, format="PNG")
+        path = save_picture(picture, self.out / "figures" / f"{name}.png")
         self.pictures.append(Picture(path.name, title, caption))
         return path
 

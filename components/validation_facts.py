@@ -6,29 +6,21 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import imagehash
 import numpy as np
 import pandas as pd
-from PIL import Image
 from tqdm import tqdm
 
+from components.near_duplicates import near_duplicates, perceptual_hash
 from synfer.images import ImageError, decode, is_marked_generated, iter_encoded
 from synfer.manifest import stack
 from synfer.vocabulary import exclusion_conflicts
-
-HASH_SIDE = 16
-NEAR = 20
-"""Bits of 256 in which the perceptual hashes of near-duplicates differ at most: a noisy copy of a rendered face of 64 pixels differs in
-up to 14, two of 420 rendered faces in 44 or more."""
-
-_BLOCK = 512  # rows compared at once
 
 
 def image_facts(frame: pd.DataFrame, images: Path) -> pd.DataFrame:
     """One row an image of a rectified manifest, with what the expectations read; `images` is the dataset folder of its pixels.
 
     Columns beside the manifest's own: confirmed, kept, au_min, au_max, au_conflicts, posterior_sum, and of the image: found, decodable,
-    as_hashed, marked, contrast (standard deviation of its grey levels 0..255), duplicate (of an earlier image).
+    as_hashed, marked, contrast (standard deviation of its grey levels 0..255), duplicate (see `near_duplicates`).
     """
     aus, conflicts = stack(frame, "aus"), [len(exclusion_conflicts(np.asarray(vector))) for vector in frame["aus"]]
     facts = frame[["sample_id", "split", "expression", "caption", "seed", "label", "action", "entropy", "agreement", "reason"]].assign(
@@ -48,25 +40,6 @@ def class_facts(frame: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """One row a class: `label`, `images` that are not rejected, and `ratio` of the largest to it (an empty class counts as 1)."""
     counts = frame.loc[frame["action"] != "reject", "label"].value_counts().reindex(list(classes), fill_value=0)
     return pd.DataFrame({"label": list(classes), "images": counts.to_numpy(), "ratio": (counts.max() / counts.clip(lower=1)).to_numpy()})
-
-
-def near_duplicates(hashes: pd.Series) -> np.ndarray:
-    """Whether an earlier image's hash is at most `NEAR` bits away (N,); an image without a hash is no duplicate."""
-    known = np.flatnonzero(hashes.notna())
-    duplicate = np.zeros(len(hashes), dtype=bool)
-    words = np.array([list(value) for value in hashes.iloc[known]], dtype=np.uint64).reshape(len(known), -1)
-    for start in range(0, len(known), _BLOCK):
-        block = words[start : start + _BLOCK]
-        distance = sum(np.bitwise_count(block[:, None, word] ^ words[None, :, word]).astype(np.int16) for word in range(words.shape[1]))
-        earlier = np.arange(len(known))[None, :] < start + np.arange(len(block))[:, None]
-        duplicate[known[start : start + _BLOCK]] = ((distance <= NEAR) & earlier).any(axis=1)
-    return duplicate
-
-
-def perceptual_hash(pixels: np.ndarray) -> tuple[int, ...]:
-    """DCT hash of an RGB image uint8 (H, W, 3) as 64-bit words."""
-    bits = imagehash.phash(Image.fromarray(pixels), hash_size=HASH_SIDE).hash.ravel()
-    return tuple(int.from_bytes(np.packbits(word).tobytes(), "big") for word in bits.reshape(-1, 64))
 
 
 def _pixel_facts(frame: pd.DataFrame, images: Path) -> Iterator[tuple[str, int, int, int | None, float | None, tuple[int, ...] | None]]:

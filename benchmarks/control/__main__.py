@@ -9,7 +9,6 @@ from __future__ import annotations
 import synfer.torchvision_shim  # noqa: F401
 
 import json
-import sys
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,13 +24,13 @@ from benchmarks.control.judges import independent_judges
 from benchmarks.control.report import as_json, figures_table, summary, units_table
 from benchmarks.control.rivals import RIVALS, Data, train_rival, training_faces, training_latents
 from benchmarks.control.sweep import FIRST_PERSON, Sweep, generated, parse_units, rendered, sweep
+from benchmarks.program import run_study
 from components.assets.renders import GENERATOR, IMAGES_AN_IDENTITY
 from components.device import torch_device
 from components.workspace import Workspace
 from synfer.classifiers.models import Classifier, load
 from synfer.config import Synthesis, load_config
 from synfer.diffusion.backbone import Backbone, load_backbone
-from synfer.errors import SynferError
 from synfer.files import whole_file, write_json
 from synfer.metrics.bootstrap import Interval
 
@@ -121,8 +120,4 @@ def report(sweeps: dict[str, Sweep], found: dict[str, Interval], out: Path) -> N
 
 
 if __name__ == "__main__":
-    try:
-        app()
-    except SynferError as error:
-        print(f"benchmarks.control: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
+    run_study(app, "benchmarks.control")

@@ -13,9 +13,8 @@ from PIL.Image import Image
 
 from benchmarks.control.response import matrix, targets
 from benchmarks.control.sweep import KEPT_PEOPLE, LEVELS, Sweep, columns
-from components.plots import GRID, INK, MUTED, PALETTE
+from components.plots import GRID, INK, MUTED, PALETTE, save_picture
 from synfer.faces.sheet import labelled_sheet
-from synfer.files import whole_file
 from synfer.vocabulary import AU_NAMES, MAX_INTENSITY
 
 _STYLE: dict[Any, Any] = {
@@ -30,10 +29,10 @@ def save_figures(drawn: Sweep, renders: Sweep, out: Path) -> list[Path]:
     """Write the figures as PNG into `out`; returns their paths."""
     with mpl.rc_context(_STYLE):
         figures = {"dose_response": dose_response(drawn, renders), "leakage": leakage_matrices(drawn, renders)}
-        paths = [_save(figure, out / f"{name}.png") for name, figure in figures.items()]
+        paths = [save_picture(figure, out / f"{name}.png") for name, figure in figures.items()]
     for person in range(drawn.images.shape[2]):
-        paths.append(_save(sweep_sheet(drawn, person), out / f"sweep_{person}.png"))
-    return [*paths, _save(sweep_sheet(renders, 0), out / "sweep_0_renders.png")]
+        paths.append(save_picture(sweep_sheet(drawn, person), out / f"sweep_{person}.png"))
+    return [*paths, save_picture(sweep_sheet(renders, 0), out / "sweep_0_renders.png")]
 
 
 def dose_response(drawn: Sweep, renders: Sweep) -> Figure:
@@ -89,12 +88,3 @@ def sweep_sheet(sweep: Sweep, person: int) -> Image:
     rows = [f"{code} {AU_NAMES[code]}" for code in sweep.codes]
     scale = max(1, 128 // faces.shape[2])
     return labelled_sheet(faces.reshape(-1, *faces.shape[2:]), columns=len(LEVELS), row_titles=rows, titles=titles, scale=scale)
-
-
-def _save(figure: Figure | Image, path: Path) -> Path:
-    with whole_file(path) as temporary:
-        if isinstance(figure, Figure):
-            figure.savefig(temporary, format="png", dpi=110)
-        else:
-            figure.save(temporary, format="PNG")
-    return path

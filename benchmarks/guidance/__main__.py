@@ -11,7 +11,6 @@ from __future__ import annotations
 import synfer.torchvision_shim  # noqa: F401
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +23,7 @@ from benchmarks.guidance.arms import FORMS, UNGUIDED, Arm, Drawn, arms, cost_is_
 from benchmarks.guidance.figures import save_figures
 from benchmarks.guidance.measures import look, measure
 from benchmarks.guidance.report import Figures, arms_table, as_json, best, write_predictions
+from benchmarks.program import run_study
 from components.classifier_scores import read_test
 from components.device import torch_device
 from components.fer_models import read_roles
@@ -126,8 +126,4 @@ def report(found: Figures, drawn: Mapping[Arm, Drawn], real: np.ndarray, express
 
 
 if __name__ == "__main__":
-    try:
-        app()
-    except SynferError as error:
-        print(f"benchmarks.guidance: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
+    run_study(app, "benchmarks.guidance")

@@ -11,9 +11,8 @@ from PIL.Image import Image
 
 from benchmarks.guidance.arms import FORMS, UNGUIDED, Arm, Drawn
 from benchmarks.guidance.report import Figures
-from components.plots import interval_curves
+from components.plots import interval_curves, save_picture
 from synfer.faces.sheet import labelled_sheet
-from synfer.files import whole_file
 
 _PANELS = {"judge accuracy": "judge", "guide minus judge": "gap", "precision": "precision", "drift from the unguided face": "feature_drift"}
 _COLUMNS = 14
@@ -24,9 +23,9 @@ def save_figures(
 ) -> list[Path]:
     """Write the plot, a sheet of the picked arms and one of all strengths as PNG into `out`; returns their paths."""
     return [
-        _save(curves(found), out / "lambda.png"),
-        _save(sheet(drawn, list(picked.values()), expressions), out / "forms.png"),
-        _save(sheet(drawn, list(drawn), expressions), out / "strengths.png"),
+        save_picture(curves(found), out / "lambda.png"),
+        save_picture(sheet(drawn, list(picked.values()), expressions), out / "forms.png"),
+        save_picture(sheet(drawn, list(drawn), expressions), out / "strengths.png"),
     ]
 
 
@@ -46,12 +45,3 @@ def sheet(drawn: Mapping[Arm, Drawn], shown: Sequence[Arm], expressions: Sequenc
     faces = np.concatenate([drawn[arm].images[:columns] for arm in shown])
     scale = max(1, 128 // faces.shape[1])
     return labelled_sheet(faces, columns=columns, row_titles=[str(arm) for arm in shown], column_titles=expressions[:columns], scale=scale)
-
-
-def _save(figure: Figure | Image, path: Path) -> Path:
-    with whole_file(path) as temporary:
-        if isinstance(figure, Figure):
-            figure.savefig(temporary, format="png", dpi=110)
-        else:
-            figure.save(temporary, format="PNG")
-    return path

@@ -11,7 +11,6 @@ from __future__ import annotations
 import synfer.torchvision_shim  # noqa: F401
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ import pandas as pd
 import typer
 from rich.console import Console
 
+from benchmarks.program import run_study
 from benchmarks.rectification.calibrated import calibration
 from benchmarks.rectification.downstream import Pictures, Recipe, downstream, gains
 from benchmarks.rectification.faces import Faces, read_faces
@@ -33,7 +33,6 @@ from components.workspace import Workspace
 from synfer.annotation.calibration import Reliability
 from synfer.classifiers.examples import class_indices
 from synfer.config import load_config
-from synfer.errors import SynferError
 from synfer.files import whole_file, write_json
 from synfer.images import load_images
 from synfer.metrics.bootstrap import Interval
@@ -153,8 +152,4 @@ def _downstream(run: RunFolder, test: Faces, work: Path, *, seeds: int, count: i
 
 
 if __name__ == "__main__":
-    try:
-        app()
-    except SynferError as error:
-        print(f"benchmarks.rectification: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
+    run_study(app, "benchmarks.rectification")

@@ -14,10 +14,9 @@ from benchmarks.rectification.noise import KINDS
 from benchmarks.rectification.report import method_means
 from benchmarks.rectification.trial import RATES, Trial
 from components.annotation_figures import face_sheet, reliability_diagram
-from components.plots import MUTED, PALETTE
+from components.plots import MUTED, PALETTE, save_picture
 from synfer.annotation.calibration import Reliability
 from synfer.annotation.rectify import ACTIONS
-from synfer.files import whole_file
 
 _SHEET = 12
 
@@ -58,13 +57,4 @@ def save_figures(
         drawn["reliability"] = reliability_diagram(diagrams)
     if faces is not None:
         drawn["least_likely_intents"] = least_likely_intents(faces)
-    return [_save(figure, out / f"{name}.png") for name, figure in drawn.items()]
-
-
-def _save(figure: Figure | Image, path: Path) -> Path:
-    with whole_file(path) as temporary:
-        if isinstance(figure, Figure):
-            figure.savefig(temporary, format="png", dpi=110)
-        else:
-            figure.save(temporary, format="PNG")
-    return path
+    return [save_picture(figure, out / f"{name}.png") for name, figure in drawn.items()]

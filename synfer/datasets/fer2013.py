@@ -9,7 +9,6 @@ later copies (`train/angry/...`, `test/angry/...`).
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from synfer.datasets.entries import DatasetError, Entry, Format, Item, Layout, Problem
+from synfer.datasets.entries import Entry, Format, Item, Layout, Problem
+from synfer.datasets.files import csv_rows
 from synfer.datasets.folders import holds_classes, read_class_folders
 from synfer.datasets.names import LabelNames
 from synfer.images import ImageError
@@ -47,15 +47,7 @@ def read_csv(root: Path) -> Iterator[Entry]:
 
 def rows(root: Path) -> Iterator[dict[str, str]]:
     """Rows of `fer2013.csv`; raises DatasetError if it or one of its columns is missing."""
-    path = root / LIST
-    if not path.is_file():
-        raise DatasetError(f"{path} does not exist")
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        missing = {"emotion", "pixels", "Usage"}.difference(reader.fieldnames or ())
-        if missing:
-            raise DatasetError(f"{path} has no column {min(missing)!r}; there are: {', '.join(reader.fieldnames or ())}")
-        yield from ({name: value or "" for name, value in row.items()} for row in reader)
+    return csv_rows(root / LIST, ("Usage", "emotion", "pixels"))
 
 
 def image_of(pixels: str, where: str) -> Callable[[], bytes]:

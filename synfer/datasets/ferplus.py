@@ -9,13 +9,13 @@ without an image name was dropped by the authors; one that most annotators calle
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
 from synfer.datasets.entries import DatasetError, Entry, Format, Item, Layout, LeftOut, Problem
 from synfer.datasets.fer2013 import LIST, USAGES, image_of, rows
+from synfer.datasets.files import csv_rows
 from synfer.vocabulary import EXPRESSIONS, unknown
 
 VOTES = "fer2013new.csv"
@@ -55,15 +55,7 @@ def _entry(image: dict[str, str], votes: dict[str, str], where: str) -> Entry:
 
 
 def _votes(root: Path) -> Iterator[dict[str, str]]:
-    path = root / VOTES
-    if not path.is_file():
-        raise DatasetError(f"{path} does not exist; it comes from https://github.com/microsoft/FERPlus")
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        missing = [name for name in ("Usage", "Image name", *EXPRESSIONS, *NO_CLASS) if name not in (reader.fieldnames or ())]
-        if missing:
-            raise DatasetError(f"{path} has no column {missing[0]!r}; there are: {', '.join(reader.fieldnames or ())}")
-        yield from ({name: value or "" for name, value in row.items()} for row in reader)
+    return csv_rows(root / VOTES, ("Usage", "Image name", *EXPRESSIONS, *NO_CLASS), comes_from="https://github.com/microsoft/FERPlus")
 
 
 FORMAT = Format(

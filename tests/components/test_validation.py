@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from components import validation
+from components.near_duplicates import near_duplicates, perceptual_hash
 from components.validation import RESULT, GateClosed
-from components.validation_facts import class_facts, near_duplicates, perceptual_hash
+from components.validation_facts import class_facts
 from components.workspace import Workspace
 from synfer.config import Config, Validation
 from synfer.images import load_images, write_shard
@@ -49,9 +50,7 @@ def test_the_front_page_of_data_docs_leads_to_every_suite_without_the_web(
     assert all((docs / page).is_file() for page, _ in linked)
 
 
-def test_a_closed_gate_names_expectation_observation_and_threshold(
-    rectified: pd.DataFrame, workspace: Workspace, settings: Config
-) -> None:
+def test_a_closed_gate_names_expectation_observation_and_threshold(rectified: pd.DataFrame, workspace: Workspace, settings: Config) -> None:
     with pytest.raises(GateClosed, match=r"The label confirms the intent .*observed 0\.9\d*, wanted at least 0\.99"):
         check(workspace, settings, STRICT.model_copy(update={"min_agreement": 0.99}))
     left = json.loads((workspace.artifacts / "last.json").read_text(encoding="utf-8"))
