@@ -29,9 +29,9 @@ from synfer.files import replace_folder
 SEED = 0
 GENERATOR_FACES = Range(24_000, GENERATOR, SEED, independent=0.55)
 AUTOENCODER = Schedule(steps=6_800, learning_rate=1.5e-3, warmup=60, ema_decay=0.995, save_every=200)
-PERCEPTION = Schedule(steps=3_600, learning_rate=1.5e-3, warmup=50, ema_decay=0.995, save_every=600)
+PERCEPTION = Schedule(steps=8_000, learning_rate=2e-3, warmup=100, ema_decay=0.997, save_every=800)
 DENOISER = Schedule(steps=10_500, learning_rate=6e-4, warmup=150, ema_decay=0.999, save_every=500)
-SIDES = Schedule(steps=3_000, learning_rate=4e-4, warmup=100, ema_decay=0.998, save_every=350)
+SIDES = Schedule(steps=7_000, learning_rate=6e-4, warmup=100, ema_decay=0.998, save_every=350)
 """A second, shorter training on more one-sided faces: in the first, left and right AUs came to act, but on both sides alike."""
 DENOISER_BATCH = 32
 _WATCHED = 140
