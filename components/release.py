@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.data_registry import track
-from components.hub import hub_schema
 from components.record import Record
-from components.release_card import write_card
-from components.release_folder import CHECKSUMS
+from components.releases.card import write_card
+from components.releases.folder import CHECKSUMS
+from components.releases.hub import hub_schema
 from components.validation import RESULT, GateClosed
 from components.workspace import Workspace
 from synfer.config import Common, Release

@@ -10,7 +10,7 @@ import typer
 from flows.project import Overlays, Overrides, console, load_project
 
 if TYPE_CHECKING:
-    from components.annotate import Annotation
+    from components.annotate.run import Annotation
 
 
 def annotate(
@@ -64,7 +64,7 @@ def annotate(
     synfer annotate data/faces --cleanlab cleanlab
     """
     workspace, settings = load_project(config, set_)
-    from components.annotate import annotate as write
+    from components.annotate.run import annotate as write
     from synfer.datasets.names import parse_map
 
     done = write(

@@ -30,8 +30,8 @@ def export(
 
     synfer export laptop --to parquet --label expression --with-rejected --out exports/asked
     """
-    from components.export import export as write
-    from components.release_folder import find_release
+    from components.export.write import export as write
+    from components.releases.folder import find_release
 
     done = write(find_release(release, Path.cwd()), out, to=to, split=split, label=label, with_rejected=with_rejected)
     left = f"; {done.left_out} left out" if done.left_out else ""

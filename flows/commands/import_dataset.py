@@ -10,7 +10,7 @@ import typer
 from flows.project import console, shown
 
 if TYPE_CHECKING:
-    from components.import_dataset import Imported
+    from components.imports.dataset import Imported
 
 
 def import_(
@@ -65,8 +65,8 @@ def import_(
 
     synfer import kdef downloads/KDEF --views S,HL,HR
     """
-    from components.import_dataset import import_dataset
-    from components.import_splits import parse_shares, parse_splits
+    from components.imports.dataset import import_dataset
+    from components.imports.splits import parse_shares, parse_splits
     from components.workspace import Workspace
     from synfer.datasets.entries import DatasetError
     from synfer.datasets.names import LabelNames, parse_map

@@ -23,8 +23,8 @@ def verify(release: Annotated[str, typer.Argument(help="Name under data/syntheti
     """
     from tqdm import tqdm
 
-    from components.release_folder import ReleaseError, find_release
-    from components.verify import verify as check
+    from components.releases.folder import ReleaseError, find_release
+    from components.releases.verify import verify as check
 
     folder = find_release(release, Path.cwd())
     done = check(folder, lambda finding: tqdm.write(str(finding)))

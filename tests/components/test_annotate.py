@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.annotate import Annotation, annotate
-from components.annotate_opinion import MEMBER, OpinionError, pool_with, read_opinion
-from components.annotate_scores import Scores
-from components.annotate_table import decided_by
-from components.annotate_verdicts import AnnotateError, judge_scores
+from components.annotate.opinion import MEMBER, OpinionError, pool_with, read_opinion
+from components.annotate.run import Annotation, annotate
+from components.annotate.scores import Scores
+from components.annotate.table import decided_by
+from components.annotate.verdicts import AnnotateError, judge_scores
 from components.member_scores import AnnotationMembers
 from components.workspace import Workspace
 from synfer.annotation.rectifier import HeldOut
@@ -153,7 +153,7 @@ def test_a_kill_costs_a_shard_at_most_and_changes_no_byte(
     code = f"""
 import os, signal
 from pathlib import Path
-from components.annotate import annotate
+from components.annotate.run import annotate
 from components.member_scores import AnnotationMembers
 from synfer.config import Config
 scores, calls = AnnotationMembers.scores, []
@@ -183,7 +183,7 @@ def test_other_labels_start_anew_and_other_thresholds_do_not(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("components.annotate._held_out", interrupted)
+    monkeypatch.setattr("components.annotate.run._held_out", interrupted)
     laxer = settings.model_copy(update={"rectification": settings.rectification.model_copy(update={"target_precision": 0.9})})
     for config, names, shown in ((settings, {}, 70), (laxer, {}, 70), (settings, {"Happy": "fear"}, 140)):
         with pytest.raises(KeyboardInterrupt):
@@ -197,7 +197,7 @@ def test_another_image_column_of_the_same_file_starts_anew(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("components.annotate._held_out", interrupted)
+    monkeypatch.setattr("components.annotate.run._held_out", interrupted)
     images = [{"bytes": data, "path": f"{sample_id}.png"} for sample_id, data in list(iter_encoded(generated))[:6]]
     pq.write_table(pa.table({"image": pa.array(images), "crop": pa.array(images[::-1]), "label": ["fear"] * 6}), tmp_path / "hub.parquet")
     for column, shown in (("image", 6), ("image", 6), ("crop", 12)):
@@ -373,7 +373,7 @@ def test_wrong_labels_are_told_before_the_seconds_that_torch_takes(faces: Path, 
     os.rename(mine / "fear", mine / "fright")
     code = f"""
 import sys
-from components.annotate import annotate
+from components.annotate.run import annotate
 from synfer.config import Config
 from synfer.errors import SynferError
 config = Config.model_validate_json({settings.model_dump_json()!r})

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.annotate_sources import Source, open_source
+from components.annotate.sources import Source, open_source
 from synfer.datasets.entries import DatasetError
 from synfer.datasets.names import LabelError, LabelNames, parse_map
 from synfer.images import ImageError, encode_png

@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from components.export import WRITERS, ExportError, export
-from components.export_reader import read_export
+from components.export.reader import read_export
+from components.export.write import WRITERS, ExportError, export
 from components.release import write_checksums
-from components.release_folder import ReleaseError, iter_release
+from components.releases.folder import ReleaseError, iter_release
 from flows.cli import main
 from synfer.vocabulary import EXPRESSIONS, VocabularyError
 
@@ -91,8 +91,8 @@ def test_the_same_release_gives_the_same_bytes(release: Path, tmp_path: Path, to
 def test_shards_hold_a_thousand_images_and_say_how_many_there_are(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("components.export_parquet.SHARD_IMAGES", 25)
-    monkeypatch.setattr("components.export_webdataset.SHARD_IMAGES", 25)
+    monkeypatch.setattr("components.export.parquet.SHARD_IMAGES", 25)
+    monkeypatch.setattr("components.export.webdataset.SHARD_IMAGES", 25)
     for to, under in (("parquet", "data"), ("webdataset", ".")):
         export(release, tmp_path / to, to=to, with_rejected=True)
         names = sorted(path.name for path in (tmp_path / to / under).glob("*-0*"))
@@ -177,7 +177,7 @@ def test_an_incomplete_release_is_not_exported(release: Path, tmp_path: Path, to
 _KILLED = """
 import os, random, shutil, signal, sys
 from pathlib import Path
-from components.export import export
+from components.export.write import export
 from synfer.files import sha256
 
 release, out, to = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from components.release import write_checksums
-from components.verify import verify
+from components.releases.verify import verify
 from flows.cli import main
 
 FIRST, SECOND, MANIFEST = "images-00000.parquet", "images-00001.parquet", "manifest.parquet"

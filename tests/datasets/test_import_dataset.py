@@ -17,9 +17,9 @@ import yaml
 from PIL import Image
 
 from components.corpus import read_corpus
-from components.import_dataset import CARD, COPIES, SKIPPED, import_dataset
-from components.import_splits import part
-from components.import_survey import short_names
+from components.imports.dataset import CARD, COPIES, SKIPPED, import_dataset
+from components.imports.splits import part
+from components.imports.survey import short_names
 from components.near_duplicates import near_duplicate_clusters
 from components.workspace import Workspace
 from flows.cli import main
@@ -298,7 +298,7 @@ def test_a_set_of_shifted_labels_is_told(tree: Tree, tmp_path: Path, draw: Draw,
 _KILLER = """
 import os, signal, sys, time
 from pathlib import Path
-from components.import_dataset import import_dataset
+from components.imports.dataset import import_dataset
 
 faces, out, moments = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
 for number, moment in enumerate(moments):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.annotate_opinion import MEMBER, pool_with, with_opinion
-from components.annotate_scores import Scores
+from components.annotate.opinion import MEMBER, pool_with, with_opinion
+from components.annotate.scores import Scores
 from synfer.annotation.calibration import as_scores
 from synfer.annotation.rectifier import HeldOut, Rectified, rectify_labels
 from synfer.annotation.rectify import ACTIONS

@@ -1,6 +1,6 @@
 """Rectify the labels of anybody's faces with the members of a run: `synfer annotate`, or from Python
 
-    from components.annotate import annotate
+    from components.annotate.run import annotate
 
     done = annotate("data/affectnet", "labels.parquet")
     done.table().query("action == 'relabel'")
@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from components.annotate_opinion import MEMBER, read_opinion
-from components.annotate_scores import SHARD, score_source
-from components.annotate_sources import IMAGE_FOLDER, Source, open_source
-from components.annotate_verdicts import AnnotateError, Verdicts, judge_scores
+from components.annotate.opinion import MEMBER, read_opinion
+from components.annotate.scores import SHARD, score_source
+from components.annotate.sources import IMAGE_FOLDER, Source, open_source
+from components.annotate.verdicts import AnnotateError, Verdicts, judge_scores
 from components.partial import fingerprint, open_partial
 from components.workspace import Workspace
 from synfer.annotation.calibration import as_scores
@@ -85,7 +85,7 @@ def annotate(
 
     `run` is the folder of a run's finished stages, by default that of the project around the current folder, whose configuration counts
     unless `config` is given. `names` says what labels mean that the vocabulary lacks; `unlabelled` looks at no label. `pred_probs` are the
-    user's own model's probabilities for the images and `pred_probs_val` for the val faces of the run, see `components.annotate_opinion`.
+    user's own model's probabilities for the images and `pred_probs_val` for the val faces of the run, see `components.annotate.opinion`.
     `cleanlab` is a folder for arrays. Raises DatasetError, LabelError, OpinionError or AnnotateError before any work, ImageError at an
     image that cannot be read unless `skip_bad` tolerates so many.
     """
@@ -188,8 +188,8 @@ def _held_out(members: AnnotationMembers, run: Path, own: np.ndarray | None) -> 
 
 def _write(verdicts: Verdicts, source: Source, out: Path, *, title: str, cleanlab: str | Path | None, shown: int) -> Path:
     """Arrays and page first, the table last: where it is, everything is, and an older one must not stand beside newer parts."""
-    from components.annotate_page import write_page
-    from components.annotate_table import labels_table, write_cleanlab, write_table
+    from components.annotate.page import write_page
+    from components.annotate.table import labels_table, write_cleanlab, write_table
 
     out.unlink(missing_ok=True)
     if cleanlab is not None:

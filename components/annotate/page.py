@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from components.annotate_opinion import MEMBER
-from components.annotate_sources import Source
-from components.annotate_table import decided_by
-from components.annotate_verdicts import Verdicts
+from components.annotate.opinion import MEMBER
+from components.annotate.sources import Source
+from components.annotate.table import decided_by
+from components.annotate.verdicts import Verdicts
 from components.report_page import data_uri
 from components.templating import fill
 from synfer.annotation.rectify import ACTIONS

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from components.release_card import counts_text, read_head, stated_lines
-from components.release_counts import Counts
-from components.release_folder import CARD, CHECKSUMS, DAMAGED, ReleaseError, iter_tables
-from components.verify_rows import Row, image_faults, join_rows, row_differences, row_faults
+from components.releases.card import counts_text, read_head, stated_lines
+from components.releases.counts import Counts
+from components.releases.folder import CARD, CHECKSUMS, DAMAGED, ReleaseError, iter_tables
+from components.releases.verify_rows import Row, image_faults, join_rows, row_differences, row_faults
 from synfer.files import sha256
 from synfer.images import SHARD_SCHEMA
 from synfer.manifest import FILE_NAME, OPTIONAL, REQUIRED

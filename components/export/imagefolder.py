@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from components.export_cells import cell, image_name, plain_of_cell, plain_rows, rows_of_plain, type_of_name
-from components.release_folder import ROWS_AT_ONCE
+from components.export.cells import cell, image_name, plain_of_cell, plain_rows, rows_of_plain, type_of_name
+from components.releases.folder import ROWS_AT_ONCE
 
 METADATA, _FILE_NAME = "metadata.csv", "file_name"
 

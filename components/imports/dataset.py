@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from components.import_images import Checked, check_image, format_of
-from components.import_splits import SHARES, groups_of, split_rows
-from components.import_survey import Problems, Survey, items_of, survey
+from components.imports.images import Checked, check_image, format_of
+from components.imports.splits import SHARES, groups_of, split_rows
+from components.imports.survey import Problems, Survey, items_of, survey
 from components.near_duplicates import near_duplicate_clusters
 from synfer.datasets.entries import DatasetError, Entry, Format, Item, Layout
 from synfer.datasets.label_order import label_order_warnings

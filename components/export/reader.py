@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.export import RECORD
-from components.export_cells import ExportError, type_of_name
-from components.export_imagefolder import read_imagefolder
-from components.export_parquet import read_parquet
-from components.export_webdataset import read_webdataset
+from components.export.cells import ExportError, type_of_name
+from components.export.imagefolder import read_imagefolder
+from components.export.parquet import read_parquet
+from components.export.webdataset import read_webdataset
+from components.export.write import RECORD
 
 
 def read_export(folder: Path) -> Iterator[pa.Table]:

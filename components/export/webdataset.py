@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.export_cells import image_name, plain_rows, rows_of_plain, type_of_name
-from components.release_folder import ROWS_AT_ONCE
+from components.export.cells import image_name, plain_rows, rows_of_plain, type_of_name
+from components.releases.folder import ROWS_AT_ONCE
 from synfer.vocabulary import EXPRESSIONS
 
 SHARD_IMAGES = 1000

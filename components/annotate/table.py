@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.annotate_opinion import CLASSES_FILE
-from components.annotate_verdicts import Verdicts
+from components.annotate.opinion import CLASSES_FILE
+from components.annotate.verdicts import Verdicts
 from synfer.annotation.rectify import ACTIONS, Thresholds
 from synfer.files import whole_file, write_json
 

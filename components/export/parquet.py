@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.hub import hub_schema
-from components.release_folder import iter_tables
+from components.releases.folder import iter_tables
+from components.releases.hub import hub_schema
 from synfer.vocabulary import EXPRESSIONS
 
 SHARD_IMAGES = 1000

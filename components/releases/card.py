@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
-from components.hub import size_category
 from components.lineage import lineage_tags
 from components.record import read_metrics
-from components.release_counts import Counts
-from components.release_folder import CARD, ReleaseError, iter_tables
+from components.releases.counts import Counts
+from components.releases.folder import CARD, ReleaseError, iter_tables
+from components.releases.hub import size_category
 from components.templating import fill
 from synfer.annotation.rectify import ACTIONS
 from synfer.config import Release

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from components.annotate_sources import Item, Source
+from components.annotate.sources import Item, Source
 from synfer.files import whole_file
 from synfer.images import ImageError, resize
 

@@ -1,6 +1,6 @@
 """`synfer export`: a release in the formats that other libraries read, written in one pass and visible only when it is whole.
 
-The bytes of the images are not touched and no column is dropped, so `components.export_reader.read_export` gives the release again.
+The bytes of the images are not touched and no column is dropped, so `components.export.reader.read_export` gives the release again.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 import yaml
 from tqdm import tqdm
 
-from components.export_cells import ExportError
-from components.export_imagefolder import ImageFolderWriter
-from components.export_parquet import ParquetWriter
-from components.export_webdataset import WebDatasetWriter
-from components.hub import size_category
-from components.release_card import read_head
-from components.release_folder import CARD, CHECKSUMS, DAMAGED, ReleaseError, iter_release
+from components.export.cells import ExportError
+from components.export.imagefolder import ImageFolderWriter
+from components.export.parquet import ParquetWriter
+from components.export.webdataset import WebDatasetWriter
+from components.releases.card import read_head
+from components.releases.folder import CARD, CHECKSUMS, DAMAGED, ReleaseError, iter_release
+from components.releases.hub import size_category
 from components.templating import fill
 from synfer.files import sha256, whole_folder, write_json
 from synfer.images import shard_paths

@@ -1,0 +1,1 @@
+"""Checking the labels of somebody's data set: `synfer annotate`."""

@@ -1,0 +1,1 @@
+"""Writing a release in the forms other tools read: `synfer export`."""

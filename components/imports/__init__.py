@@ -1,0 +1,1 @@
+"""Bringing a real data set in: `synfer import`."""
