@@ -113,6 +113,7 @@ def _draw(section: Section, backbone: Backbone, guide: Classifier | None, rows: 
         guidance_scale=section.guidance_scale,
         au_guidance_scale=section.au_guidance_scale,
         cfg_interval=section.cfg_interval,
+        au_cfg_interval=section.au_cfg_interval,
         semantic=semantic,
         targets=targets,
         initial_noise=_initial_noise(section, backbone, conditions, layouts),

@@ -118,7 +118,8 @@ class Synthesis(Section):
     num_inference_steps: Positive = 10
     guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the caption")
     au_guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the AUs; equal scales need one forward less")
-    cfg_interval: tuple[Share, Share] = Field((0.2, 0.6), description="share of the denoising in which both scales act, 0 is all noise")
+    cfg_interval: tuple[Share, Share] = Field((0.2, 0.6), description="share of the denoising in which guidance acts, 0 is all noise")
+    au_cfg_interval: tuple[Share, Share] = Field((0.2, 0.6), description="the same for the scale of the AUs")
     semantic_guidance: float = Field(0.05, ge=0, description="lambda: step along the unit gradient in shares of the norm; 0 is off")
     guidance_form: Literal["latent", "published"] = Field("latent", description="latent (the backbone's own guide) or published (pixels)")
     guidance_confidence: Share = Field(0.8, description="latent form: samples whose guide is surer than this are left alone")
@@ -129,7 +130,7 @@ class Synthesis(Section):
     layout_steps: int = Field(20, ge=1, le=1000, description="steps of the inversion, one forward each")
     shard_images: Positive = Field(350, description="images a shard; a finished shard is not repeated after a kill")
 
-    @field_validator("cfg_interval", "guidance_window")
+    @field_validator("cfg_interval", "au_cfg_interval", "guidance_window")
     @classmethod
     def _begins_before_it_ends(cls, interval: tuple[float, float]) -> tuple[float, float]:
         if interval[0] > interval[1]:

@@ -2,9 +2,9 @@
 
     eps = eps(-, -) + s_text (eps(c, -) - eps(-, -)) + s_au (eps(c, a) - eps(c, -))
 
-after Brooks et al. 2023 (arXiv 2211.09800) for two conditions; with s_text = s_au the middle term cancels and two forwards suffice.
-Guidance may be limited to an interval of the denoising (Kynkäänniemi et al. 2024, arXiv 2404.07724): at the noisiest steps it narrows what
-is drawn, at the last ones it costs a forward and changes nothing; outside the interval a step is eps(c, a) alone.
+after Brooks et al. 2023 (arXiv 2211.09800) for two conditions; with s_text = s_au the middle term cancels, with s_text = 1 the first
+prediction does, and two forwards suffice. Each scale may be limited to an interval of the denoising (Kynkäänniemi et al. 2024, arXiv
+2404.07724) and is 1 outside: at the noisiest steps the caption's narrows what is drawn, while fine AUs are settled in the last ones.
 """
 
 from __future__ import annotations
@@ -58,13 +58,15 @@ def sample_latents(
     guidance_scale: float = 3.0,
     au_guidance_scale: float = 3.0,
     cfg_interval: tuple[float, float] = (0.0, 1.0),
+    au_cfg_interval: tuple[float, float] | None = None,
     semantic: SemanticGuidance | None = None,
     targets: Tensor = _NO_TARGETS,
     initial_noise: Tensor | None = None,
 ) -> Tensor:
     """Latents (N, C, h, w). `semantic` steers towards the classes `targets` (N,); sample i depends on its own seed alone.
 
-    `cfg_interval` is the share of the steps (0 = first, noisiest) in which classifier-free guidance acts.
+    `cfg_interval` is the share of the steps (0 = first, noisiest) in which classifier-free guidance acts, `au_cfg_interval` that of the
+    AUs' scale where it differs.
     Denoising starts from each seed's own noise, or from `initial_noise` (N, C, h, w), see `synfer.diffusion.layout`.
     """
     count, device = len(conditions.seeds), backbone.device
@@ -81,12 +83,12 @@ def sample_latents(
             conditional = predict(backbone, latents, timestep, prompt_embeds, aus)
         else:
             conditional, prompt_embeds = steering.predict(index, latents, timestep, prompt_embeds)
-        if within(cfg_interval, index, num_inference_steps):
-            conditional = _guided(
-                backbone, latents, timestep, conditional=conditional, prompt_embeds=prompt_embeds, empty=empty,
-                guidance_scale=guidance_scale, au_guidance_scale=au_guidance_scale,
-            )  # fmt: skip
-        latents = scheduler.step(conditional, timestep, latents).prev_sample
+        text, units = (within(interval, index, num_inference_steps) for interval in (cfg_interval, au_cfg_interval or cfg_interval))
+        guided = _guided(
+            backbone, latents, timestep, conditional=conditional, prompt_embeds=prompt_embeds, empty=empty,
+            guidance_scale=guidance_scale if text else 1.0, au_guidance_scale=au_guidance_scale if units else 1.0,
+        )  # fmt: skip
+        latents = scheduler.step(guided, timestep, latents).prev_sample
     return latents
 
 
@@ -112,11 +114,16 @@ def _guided(
     guidance_scale: float,
     au_guidance_scale: float,
 ) -> Tensor:
+    if guidance_scale == au_guidance_scale == 1.0:
+        return conditional
     nothing = unspecified(len(latents), device=latents.device)
-    unconditional = predict(backbone, latents, timestep, empty, nothing)
     if guidance_scale == au_guidance_scale:
+        unconditional = predict(backbone, latents, timestep, empty, nothing)
         return unconditional + guidance_scale * (conditional - unconditional)
     text_only = predict(backbone, latents, timestep, prompt_embeds, nothing)
+    if guidance_scale == 1.0:
+        return text_only + au_guidance_scale * (conditional - text_only)
+    unconditional = predict(backbone, latents, timestep, empty, nothing)
     return unconditional + guidance_scale * (text_only - unconditional) + au_guidance_scale * (conditional - text_only)
 
 

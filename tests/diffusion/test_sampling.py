@@ -56,6 +56,18 @@ def test_guidance_acts_within_its_interval_only_and_saves_the_forwards_outside(b
     assert not torch.allclose(middle, never, atol=1e-3)
 
 
+def test_the_scale_of_the_aus_may_act_where_the_captions_does_not(backbone):
+    asked = Conditions(["", ""], np.full((2, AU_COUNT), 5, np.float32), [1, 2])
+
+    def draw(**settings):
+        return sample_latents(backbone, asked, num_inference_steps=5, au_guidance_scale=20.0, **settings)
+
+    apart = draw(cfg_interval=(0.0, 0.0), au_cfg_interval=(0.0, 1.0))
+    torch.testing.assert_close(apart, draw(guidance_scale=1.0), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(apart, draw(cfg_interval=(0.0, 0.0)), atol=1e-2)
+    torch.testing.assert_close(draw(cfg_interval=(0.2, 0.6), au_cfg_interval=(0.2, 0.6)), draw(cfg_interval=(0.2, 0.6)))
+
+
 def test_decoded_images_are_bytes_of_the_backbones_size(backbone):
     images = decode(backbone, sample_latents(backbone, conditions([1, 2, 3]), num_inference_steps=2))
     assert images.shape == (3, 32, 32, 3)
