@@ -1,7 +1,6 @@
 """A timm backbone, or a plain CNN, as FER classifier or AU regressor, saved as `model.safetensors` and a `card.json` that rebuilds it.
 
-Backbones are made for 224 pixels and shrink an image 32 times: of 64 pixels 2x2 cells would be left, too few to tell a brow from a mouth.
-So the stages that leave less than `MIN_CELLS` cells a side are cut off, which also makes the model smaller and faster.
+Without outputs, as with timm's `num_classes=0`, a network is an encoder: what it gives are its features.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import safetensors.torch
 import timm
@@ -20,26 +19,20 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from synfer.classifiers.plain import PLAIN, REDUCTION, WIDTHS, PlainCNN
-from synfer.errors import SynferError
+from synfer.classifiers.backbones import ClassifierError, backbone_of
 from synfer.files import sha256, whole_file, write_json
-from synfer.vocabulary import unknown
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
-MIN_CELLS = 4
-"""Cells a side that the last feature map keeps."""
 
-
-class ClassifierError(SynferError):
-    """A classifier that cannot be built or read; the message names the architecture or the file."""
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Network(nn.Module):
     """Images (N, 3, H, W) in [-1, 1] -> outputs (N, K); resizing and the backbone's own normalisation happen inside.
 
-    `classes` names the K outputs: expressions, or the AUs of a regressor. `cells` is the side of the grid that the last feature map is
-    averaged into: 1 for all of it, more where it matters in which part of the face something is. A grid is not layer-normalised: its many
-    features share a large mean, on which a fresh head overshoots at every step.
+    `classes` names the K outputs: expressions, or the AUs of a regressor; with K = 0 the outputs are the features (N, width). `cells` is
+    the side of the grid that the last feature map is averaged into: 1 for all of it, more where it matters in which part of the face
+    something is. A grid is not layer-normalised: its many features share a large mean, on which a fresh head overshoots at every step.
     """
 
     mean: torch.Tensor
@@ -50,10 +43,10 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.architecture, self.outputs, self.classes, self.image_size, self.cells = architecture, outputs, classes, image_size, cells
-        self.backbone, channels = _backbone(architecture, image_size, pretrained)
-        width = channels * cells**2
-        self.norm = nn.LayerNorm(width) if cells == 1 else nn.Identity()
-        self.head = nn.Sequential(nn.Dropout(0.1), nn.Linear(width, outputs))
+        self.backbone, channels = backbone_of(architecture, image_size, pretrained)
+        self.width = channels * cells**2
+        self.norm = nn.LayerNorm(self.width) if cells == 1 else nn.Identity()
+        self.head = nn.Sequential(nn.Dropout(0.1), nn.Linear(self.width, outputs)) if outputs else nn.Sequential()
         settings = timm.get_pretrained_cfg(architecture) or timm.models.PretrainedCfg()
         self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(settings.std).view(1, 3, 1, 1), persistent=False)
@@ -86,7 +79,7 @@ class Classifier:
 def create(
     architecture: str, classes: Sequence[str] | int, *, image_size: int, cells: int = 1, seed: int = 0, pretrained: bool = False
 ) -> Network:
-    """A network with fresh weights drawn from `seed`; `classes` are the names of the outputs, or only their number.
+    """A network with fresh weights drawn from `seed`; `classes` are the names of the outputs, or only their number; 0 makes an encoder.
 
     `pretrained` fetches the backbone's published weights. Raises ClassifierError on an unknown architecture.
     """
@@ -123,35 +116,10 @@ def load(folder: Path, *, device: str | torch.device = "cpu") -> Classifier:
     return Classifier(model, tuple(card["classes"]), digest, card)
 
 
-def to_device(model: Network, device: str | torch.device) -> Network:
+def to_device(model: Module, device: str | torch.device) -> Module:
     """Move `model` in place, weights channels-last: the fast layout for convolutions, on CPU as on CUDA."""
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model.to(device)
-
-
-def _backbone(architecture: str, image_size: int, pretrained: bool) -> tuple[nn.Module, int]:
-    """The stages of a timm model down to `MIN_CELLS` cells a side, and the width of the last one."""
-    if architecture == PLAIN:
-        if image_size // REDUCTION < MIN_CELLS:
-            raise ClassifierError(f"{PLAIN} needs images of at least {REDUCTION * MIN_CELLS} pixels, not {image_size}")
-        return PlainCNN(), WIDTHS[-1]
-    if not timm.is_model(architecture):
-        raise ClassifierError(unknown("architecture", architecture, _nearest(architecture)))
-    reductions = _feature_info(timm.create_model(architecture, features_only=True)).reduction()
-    kept = [index for index, reduction in enumerate(reductions) if image_size // reduction >= MIN_CELLS]
-    if not kept:
-        raise ClassifierError(f"{architecture} needs images of at least {reductions[0] * MIN_CELLS} pixels, not {image_size}")
-    backbone = timm.create_model(architecture, features_only=True, out_indices=(kept[-1],), pretrained=pretrained)
-    return backbone, _feature_info(backbone).channels()[-1]
-
-
-def _feature_info(backbone: nn.Module) -> timm.models.FeatureInfo:
-    return cast(timm.models.FeatureInfo, backbone.feature_info)
-
-
-def _nearest(architecture: str) -> list[str]:
-    """timm's architectures of the same family, or all families when there is none."""
-    return timm.list_models(f"{architecture.split('_')[0][:6]}*") or timm.list_modules()

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from synfer.classifiers.models import MIN_CELLS, ClassifierError, create, load, save
+from synfer.classifiers.backbones import MIN_CELLS, ClassifierError
+from synfer.classifiers.models import create, load, save
 from synfer.classifiers.predict import features, predict, predict_aus
 from synfer.vocabulary import DEFAULT_EXPRESSIONS
 
@@ -24,6 +25,29 @@ def test_any_backbone_keeps_enough_cells(architecture: str) -> None:
     (maps,) = model.backbone(batch())
     assert min(maps.shape[2:]) >= MIN_CELLS
     assert model(batch()).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "cells"), [("test_vit", 64, 8), ("test_vit", 100, 10), ("swin_tiny_patch4_window7_224", 64, 4)]
+)
+def test_transformers_are_made_for_the_size_and_give_their_channels_first(architecture: str, size: int, cells: int) -> None:
+    encoder = create(architecture, 0, image_size=size).eval()
+    (maps,) = encoder.backbone(batch(size=size))
+    assert maps.shape == (2, encoder.width, cells, cells)
+    assert encoder(batch(size=size)).shape == (2, encoder.width)
+
+
+def test_a_network_without_outputs_is_an_encoder_and_is_loaded_as_one(tmp_path: Path) -> None:
+    encoder = create("test_vit", 0, image_size=32).eval()
+    save(encoder, tmp_path, {})
+    images = batch(size=32)
+    assert torch.equal(encoder(images), encoder.features(images))
+    assert torch.allclose(load(tmp_path)(images), encoder(images), atol=1e-6)
+
+
+def test_a_transformer_without_square_patches_is_refused_in_one_line() -> None:
+    with pytest.raises(ClassifierError, match="no embedding of square patches"):
+        create("mixer_s16_224", 7, image_size=64)
 
 
 def test_large_images_keep_every_stage() -> None:
