@@ -1,0 +1,114 @@
+"""Intervals of repeated trainings: faces and trainings are both drawn with replacement, so that the interval holds the chance of either.
+
+S trainings with different seeds predict the same N faces; the value is the mean over trainings. People are drawn instead of faces where
+several faces show one person. Of three trainings the bootstrap knows little: training counts for too little rather than too much. With one
+training the interval holds the randomness of the faces alone. (Hierarchical bootstrap: Saravanan et al. 2020, arXiv 2007.07797.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from synfer.metrics.bootstrap import Interval
+from synfer.metrics.classification import Metric, MetricError
+
+_CHUNK = 4_000_000  # counts drawn at once; bounds memory, not the result
+Values = Callable[[np.ndarray], np.ndarray]
+"""How often each group is drawn, float (R, G) -> the value of every training in every resample, (R, S)."""
+
+
+def repeated_interval(
+    metric: Metric, truth: np.ndarray, predictions: np.ndarray, *, groups: Sequence[object] | None = None, resamples: int = 1000,
+    confidence: float = 0.95, seed: int = 0,
+) -> Interval:  # fmt: skip
+    """Mean over S trainings of a metric with its interval; `truth` int (N,), `predictions` probabilities float (S, N, K).
+
+    `groups` (N,) names whom each face shows. Raises MetricError where the shapes do not fit together.
+    """
+    values = _of_metric(metric, truth, predictions, _membership(groups, len(truth)))
+    return _interval(values, len(predictions), _groups(groups, len(truth)), len(truth), resamples, confidence, seed)
+
+
+def repeated_difference(
+    metric: Metric, truth: np.ndarray, ours: np.ndarray, theirs: np.ndarray, *, groups: Sequence[object] | None = None,
+    resamples: int = 1000, confidence: float = 0.95, seed: int = 0,
+) -> Interval:  # fmt: skip
+    """Mean metric of `ours` minus that of `theirs`, both (S, N, K), paired: the same faces and the same seeds are drawn for both."""
+    _check_pairs(ours, theirs)
+    member = _membership(groups, len(truth))
+    mine, other = (_of_metric(metric, truth, predictions, member) for predictions in (ours, theirs))
+    return _interval(
+        lambda counts: mine(counts) - other(counts), len(ours), _groups(groups, len(truth)), len(truth), resamples, confidence, seed
+    )
+
+
+def repeated_mean(values: np.ndarray, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """Mean of values (S, N), such as the accuracy of N episodes for each of S trainings; both are drawn with replacement."""
+    count = values.shape[1]
+    return _interval(lambda counts: counts @ values.T / count, len(values), count, count, resamples, confidence, seed)
+
+
+def mean_difference(ours: np.ndarray, theirs: np.ndarray, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """Mean of `ours` minus that of `theirs`, both (S, N), paired by seed and column."""
+    _check_pairs(ours, theirs)
+    return repeated_mean(ours - theirs, resamples=resamples, confidence=confidence, seed=seed)
+
+
+def choices_as_probabilities(choices: np.ndarray, classes: int) -> np.ndarray:
+    """First choices int (S, N) as probabilities (S, N, K) that are sure of them."""
+    return np.eye(classes)[choices]
+
+
+def _of_metric(metric: Metric, truth: np.ndarray, predictions: np.ndarray, member: np.ndarray | None) -> Values:
+    if predictions.ndim != 3 or not len(predictions):
+        raise MetricError(f"predictions of repeated trainings must be (S, N, K) with S > 0, found {predictions.shape}")
+    for table in predictions:
+        metric(truth, table)  # tells what does not fit together
+    sums = [_sums(metric.rows(truth, table), member) for table in predictions]
+    classes = predictions.shape[2]
+    return lambda counts: np.stack([metric.combine(counts @ rows, classes) for rows in sums], axis=1)
+
+
+def _sums(rows: np.ndarray, member: np.ndarray | None) -> np.ndarray:
+    """Statistics (N, M) of the faces as those of the people (G, M)."""
+    if member is None:
+        return rows
+    sums = np.zeros((member.max() + 1, rows.shape[1]))
+    np.add.at(sums, member, rows)
+    return sums
+
+
+def _membership(groups: Sequence[object] | None, count: int) -> np.ndarray | None:
+    if groups is None:
+        return None
+    if len(groups) != count:
+        raise MetricError(f"{len(groups)} groups for {count} faces; every face needs one")
+    return np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)[1]
+
+
+def _groups(groups: Sequence[object] | None, count: int) -> int:
+    member = _membership(groups, count)
+    return count if member is None else int(member.max()) + 1
+
+
+def _check_pairs(ours: np.ndarray, theirs: np.ndarray) -> None:
+    if ours.shape != theirs.shape:
+        raise MetricError(f"a paired difference needs the same trainings and faces on both sides, found {ours.shape} and {theirs.shape}")
+
+
+def _interval(values: Values, trainings: int, groups: int, n: int, resamples: int, confidence: float, seed: int) -> Interval:
+    rng = np.random.default_rng(seed)
+    value = float(values(np.ones((1, groups))).mean())
+    means, chunk = [], max(1, _CHUNK // groups)
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        drawn = values(rng.multinomial(groups, np.full(groups, 1.0 / groups), size=size).astype(np.float64))
+        again = rng.integers(0, trainings, (size, trainings))
+        means.append(np.take_along_axis(drawn, again, axis=1).mean(axis=1))
+    if np.isnan(found := np.concatenate(means)).all():
+        return Interval(value, float("nan"), float("nan"), n)
+    tail = 50.0 * (1.0 - confidence)
+    low, high = np.nanpercentile(found, [tail, 100.0 - tail])
+    return Interval(value, float(low), float(high), n)
