@@ -1,15 +1,29 @@
-"""Light augmentation of face batches: a small turn, zoom and shift, light and contrast, and mirroring."""
+"""Augmentation of face batches: a small turn, zoom and shift, light and contrast, mirroring; where asked for, RandAugment and MixUp."""
 
 from __future__ import annotations
 
+import synfer.torchvision_shim  # noqa: F401
+
+import numpy as np
 import torch
 from torch.nn import functional as F
+from torchvision.transforms import v2
+
+from synfer.errors import SynferError
 
 ROTATION = 0.14  # radians, about 8 degrees: more than that and a tilted brow means something else
 ZOOM = 0.08
 SHIFT = 0.06  # of the image's side
 BRIGHTNESS = 0.2
 CONTRAST = 0.2
+OPERATIONS = 2
+"""Random operations that RandAugment gives an image."""
+
+MAGNITUDES = 31
+
+
+class AugmentationError(SynferError):
+    """A strength that does not exist; the message gives the range."""
 
 
 def jitter(images: torch.Tensor, generator: torch.Generator, *, strength: float = 1.0) -> torch.Tensor:
@@ -40,3 +54,30 @@ def mirror(
     chosen = torch.rand(len(images), generator=generator) < 0.5
     chosen = chosen.to(images.device)
     return torch.where(chosen[:, None, None, None], images.flip(3), images), torch.where(chosen[:, None], mirrored_targets, targets)
+
+
+def random_operations(images: np.ndarray, magnitude: int) -> np.ndarray:
+    """Images uint8 (N, H, W, 3), each after `OPERATIONS` random operations of RandAugment (Cubuk et al. 2020, arXiv:1909.13719).
+
+    `magnitude` is 0 (none) to 30. Draws from torch's own generator, which the training loop seeds and keeps.
+    """
+    if not 0 <= magnitude < MAGNITUDES:
+        raise AugmentationError(f"RandAugment's magnitude is {magnitude}, it must lie in 0..{MAGNITUDES - 1}")
+    if magnitude == 0:
+        return images
+    operations = v2.RandAugment(OPERATIONS, magnitude, MAGNITUDES, interpolation=v2.InterpolationMode.BILINEAR)
+    batch = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+    return torch.stack([operations(image) for image in batch]).permute(0, 2, 3, 1).numpy()
+
+
+def mix_up(
+    images: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, *, alpha: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images (N, 3, H, W), class probabilities (N, K) and weights (N,), each mixed with its neighbour in the batch (arXiv:1710.09412).
+
+    The share is drawn once a batch from Beta(alpha, alpha), by torch's own generator. Targets are mixed by share *and* weight, so that the
+    weighted cross-entropy is the mixture of the two weighted ones, and an image of no weight still teaches nothing.
+    """
+    images, weighted = v2.MixUp(alpha=alpha)(images, targets * weights[:, None])
+    mixed = weighted.sum(1)
+    return images, weighted / mixed.clamp(min=1e-12)[:, None], mixed

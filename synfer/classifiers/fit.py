@@ -1,28 +1,25 @@
-"""The training loop: AdamW, one-cycle schedule, light augmentation, averaged weights, the best epoch on the validation split."""
+"""Supervised training on the one loop: soft labels, light augmentation, MixUp, the best epoch on the validation split."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
 from sklearn.metrics import recall_score
-from torch import nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
-from synfer.classifiers.augment import jitter, mirror
+from synfer.classifiers.augment import jitter, mirror, mix_up, random_operations
 from synfer.classifiers.examples import Examples, ExamplesError
-from synfer.classifiers.models import Network, to_device
+from synfer.classifiers.loop import History, Schedule, run_loop
+from synfer.classifiers.models import Network
 from synfer.classifiers.predict import predict, predict_aus
+from synfer.classifiers.sampling import EpochRows
 from synfer.pixels import to_tensor
 from synfer.vocabulary import flip_order
-
-AVERAGED_SHARE = 0.04  # the averaged weights look back over about this share of the training
 
 
 @dataclass(frozen=True)
@@ -90,52 +87,6 @@ def action_units(codes: Sequence[str], spread: np.ndarray | None = None) -> Obje
     return Objective(loss, lambda targets: targets[:, order.to(targets.device)], score_aus)
 
 
-class _Training:
-    """State of one training: model, averaged weights, optimiser and schedule."""
-
-    def __init__(
-        self, model: Network, train: Examples, *, epochs: int, batch_size: int, learning_rate: float, weight_decay: float, seed: int,
-        device: torch.device, augmentation: float,
-    ) -> None:  # fmt: skip
-        steps = epochs * -(-len(train) // batch_size)
-        self.model = to_device(model, device)
-        self.train, self.batch_size, self.device, self.augmentation = train, batch_size, device, augmentation
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / max(2.0, AVERAGED_SHARE * steps)), use_buffers=True)
-        self.optimizer = torch.optim.AdamW(_groups(model, weight_decay), lr=learning_rate)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, learning_rate, total_steps=steps, pct_start=0.2)
-        self.generator = torch.Generator().manual_seed(seed)
-
-    @property
-    def averaged(self) -> Network:
-        """The model with averaged weights."""
-        return cast(Network, self.average.module)
-
-    def epoch(self, objective: Objective, label_smoothing: float) -> float:
-        """One pass over the training examples; returns the mean loss."""
-        self.model.train()
-        order = torch.randperm(len(self.train), generator=self.generator).numpy()
-        losses = [self.step(rows, objective, label_smoothing) for rows in np.array_split(order, -(-len(order) // self.batch_size))]
-        return float(torch.stack(losses).mean())
-
-    def step(self, rows: np.ndarray, objective: Objective, label_smoothing: float) -> torch.Tensor:
-        """One update on these rows; returns the loss."""
-        batch = self.train.take(rows)
-        parts = to_tensor(batch.images), torch.from_numpy(batch.targets), torch.from_numpy(batch.weights)
-        images, targets, weights = (part.to(self.device) for part in parts)
-        images = jitter(images, self.generator, strength=self.augmentation)
-        images, targets = mirror(images, targets, objective.mirror(targets), self.generator)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            outputs = self.model(images)
-        loss = (objective.loss(outputs.float(), targets, label_smoothing) * weights).sum() / weights.sum().clamp(min=1e-6)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
-        self.optimizer.step()
-        self.schedule.step()
-        self.average.update_parameters(self.model)
-        return loss.detach()
-
-
 def fit(
     model: Network,
     train: Examples,
@@ -151,33 +102,44 @@ def fit(
     device: str | torch.device = "cpu",
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
     objective: Objective = EXPRESSIONS,
-) -> list[dict[str, float]]:
+    warmup: float = 0.2,
+    patience: int = 0,
+    precision: str = "no",
+    mixup: float = 0.0,
+    randaugment: int = 0,
+    draw: EpochRows | None = None,
+    checkpoint: Path | None = None,
+) -> History:
     """Train `model` in place and leave it with the averaged weights of the epoch that scored best on val; returns one dict an epoch.
 
-    `augmentation` is the strength of the jitter; mirroring always happens.
-    The same seed gives the same weights on the same machine. Raises ExamplesError if the targets do not fit the model's outputs.
+    `augmentation` is the strength of the jitter; mirroring always happens. `mixup` is the alpha of MixUp (Zhang et al. 2018, 0: none),
+    `randaugment` the magnitude of two random operations an image (Cubuk et al. 2020, 0: none, 9 is usual). `draw` says which rows an epoch
+    sees, by default each one once. `warmup`, `patience`, `precision` and `checkpoint` are those of `loop.run_loop`: with a checkpoint
+    folder an interrupted training goes on. The same seed gives the same weights on the same machine. Raises ExamplesError if the targets do
+    not fit the model's outputs, LoopError on a schedule or checkpoint that cannot be followed.
     """
     _check(model, train, val)
+    if mixup and objective is not EXPRESSIONS:
+        raise ExamplesError("MixUp is for class probabilities; intensities that are partly unknown cannot be mixed")
     device = torch.device(device)
-    history: list[dict[str, float]] = []
-    best, weights = -float("inf"), model.state_dict()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), tqdm(total=epochs, desc=model.architecture) as bar:
-        torch.manual_seed(seed)  # of dropout; everything else draws from the training's own generator
-        rates = {"learning_rate": learning_rate, "weight_decay": weight_decay, "augmentation": augmentation}
-        training = _Training(model, train, epochs=epochs, batch_size=batch_size, seed=seed, device=device, **rates)
-        for epoch in range(epochs):
-            loss = training.epoch(objective, label_smoothing)
-            scores = objective.score(training.averaged, val, batch_size, device)
-            history.append({"loss": loss, **scores})
-            if (score := next(iter(scores.values()))) > best:
-                best, weights = score, copy.deepcopy(training.averaged.state_dict())
-            if on_epoch is not None:
-                on_epoch(epoch, history[-1])
-            bar.set_postfix({name: f"{value:.3f}" for name, value in history[-1].items()})
-            bar.update()
-    model.load_state_dict(weights)
-    model.eval()
-    return history
+    schedule = Schedule(epochs, batch_size, learning_rate, weight_decay, warmup, patience, precision)
+
+    def loss(rows: np.ndarray, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        batch = train.take(rows)
+        parts = to_tensor(random_operations(batch.images, randaugment)), torch.from_numpy(batch.targets), torch.from_numpy(batch.weights)
+        images, targets, weights = (part.to(device) for part in parts)
+        images = jitter(images, generator, strength=augmentation)
+        images, targets = mirror(images, targets, objective.mirror(targets), generator)
+        if mixup:
+            images, targets, weights = mix_up(images, targets, weights, alpha=mixup)
+        losses = objective.loss(model(images).float(), targets, label_smoothing)
+        return (losses * weights).sum() / weights.sum().clamp(min=1e-6), {}
+
+    return run_loop(
+        model, draw.rows if draw is not None else len(train), schedule, loss=loss, seed=seed, device=device, checkpoint=checkpoint,
+        score=lambda averaged: objective.score(cast(Network, averaged), val, batch_size, device), draw=draw, on_epoch=on_epoch,
+        title=model.architecture,
+    )  # fmt: skip
 
 
 def _check(model: Network, train: Examples, val: Examples) -> None:
@@ -186,12 +148,3 @@ def _check(model: Network, train: Examples, val: Examples) -> None:
             raise ExamplesError(f"there are no {name} examples")
         if part.targets.shape != (len(part), model.outputs):
             raise ExamplesError(f"{name} targets are {part.targets.shape}, the model has {model.outputs} outputs")
-
-
-def _groups(model: Network, weight_decay: float) -> list[dict[str, object]]:
-    """Parameter groups; norms and biases are not decayed."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
