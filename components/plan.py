@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -38,9 +38,12 @@ def _plan_face(index: int, expression: str, seed: int) -> dict[str, object]:
     }
 
 
-def draw_attributes(rng: np.random.Generator) -> dict[str, str]:
-    """Attributes of a person, uniform over the vocabulary but for what would look like a mistake: bearded or bald women."""
-    drawn = {name: str(rng.choice(values)) for name, values in ATTRIBUTES.items()}
+def draw_attributes(rng: np.random.Generator, asked: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Attributes of a person, uniform over the vocabulary but for what would look like a mistake: bearded or bald women.
+
+    Those that hang on others (grey hair on age) follow the `asked` ones.
+    """
+    drawn = {name: str(rng.choice(values)) for name, values in ATTRIBUTES.items()} | dict(asked or {})
     if drawn["sex"] == "woman":
         drawn["facial_hair"] = "none"
         if drawn["hair_style"] == "bald":
@@ -48,3 +51,16 @@ def draw_attributes(rng: np.random.Generator) -> dict[str, str]:
     if drawn["age"] == "elderly" and rng.random() < 0.7:
         drawn["hair_color"] = "grey"
     return drawn
+
+
+def with_attributes(drawn: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, str]:
+    """The drawn attributes under the asked ones; what was merely drawn gives way: who is asked to have a beard becomes a man."""
+    person = {**drawn, **asked}
+    manly = asked.get("hair_style") == "bald" or asked.get("facial_hair", "none") != "none"
+    if manly and "sex" not in asked:
+        person["sex"] = "man"
+    if person["sex"] == "woman":
+        person["facial_hair"] = asked.get("facial_hair", "none")
+        if person["hair_style"] == "bald" and "hair_style" not in asked:
+            person["hair_style"] = "short"
+    return person

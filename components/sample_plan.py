@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from components.plan import draw_attributes
+from components.plan import draw_attributes, with_attributes
 from components.rendering import with_aus
 from synfer.captions import caption
 from synfer.faces.expression import draw_aus, draw_compound_aus
@@ -53,19 +53,6 @@ def _person(prompt: Prompt, index: int, seed: int) -> tuple[int, np.random.Gener
     rng = np.random.default_rng(sample_seed)
     person = with_attributes(draw_attributes(rng), prompt.attributes)
     return sample_seed, rng, person if prompt.caption is None else dict.fromkeys(ATTRIBUTES, "")
-
-
-def with_attributes(drawn: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, str]:
-    """The drawn attributes under the asked ones; what was merely drawn gives way: who is asked to have a beard becomes a man."""
-    person = {**drawn, **asked}
-    manly = asked.get("hair_style") == "bald" or asked.get("facial_hair", "none") != "none"
-    if manly and "sex" not in asked:
-        person["sex"] = "man"
-    if person["sex"] == "woman":
-        person["facial_hair"] = asked.get("facial_hair", "none")
-        if person["hair_style"] == "bald" and "hair_style" not in asked:
-            person["hair_style"] = "short"
-    return person
 
 
 def _own_aus(prompt: Prompt, rng: np.random.Generator) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Stage synthesis: draw the planned faces with the generator, steered by the guide, shard by shard.
 
 A finished shard is not drawn again after a kill, and a face depends on its own seed alone, so a resumed run leaves what a whole one would.
+The project, where plans and releases lie, is the folder that holds `artifacts/` with `out`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from components.device import torch_device
 from components.guidance import check_adapter, check_guidance, semantic_guidance, steerable, write_steering
 from components.layouts import LayoutError, Layouts, choose_layouts, gather_layouts, layout_pool
-from components.plan import plan_faces
+from components.plans.rows import planned_faces
 from components.record import Record
 from synfer.classifiers.examples import class_indices
 from synfer.classifiers.models import Classifier, load
@@ -26,27 +27,29 @@ from synfer.diffusion.backbone import Backbone, load_backbone
 from synfer.diffusion.layout import layout_noise
 from synfer.diffusion.sampling import Conditions, decode, first_timestep, sample_latents
 from synfer.faces.sheet import labelled_sheet
+from synfer.files import whole_file
 from synfer.images import encode_png, iter_encoded, load_images, shard_path, write_shard
 from synfer.manifest import stack, write_manifest
 from synfer.pixels import to_tensor
 
-_SHEET_COLUMNS = 10
-_LAYOUTS = "layouts.arrow"  # of an unfinished run alone
+_SHEET_COLUMNS, _SHEET_ROWS = 10, 40
+_LAYOUTS, _PLANNED = "layouts.arrow", "planned.sha256"  # of an unfinished run alone
 
 
 def run(section: Section, common: Common, *, development: Path, generator: Path, fer_models: Path, out: Path) -> None:
-    """Write a dataset folder of `section.images` generated faces with the manifest of their intents.
+    """Write a dataset folder of the planned faces (`planned_faces`) with the manifest of their intents.
 
     `development` is read where `section.layout` asks for layout images, and then its training split alone.
     """
+    plan = planned_faces(section, common, root=out.parent.parent)
     device = torch_device(common.device)
     backbone = load_backbone(generator / "backbone", device=device).requires_grad_(False)
     guide = load(fer_models / "guide", device=device)
     check_guidance(section, backbone, guide, common.expressions)
-    plan = plan_faces(section.images, expressions=common.expressions, seed=common.seed)
     check_adapter(section, backbone, stack(plan, "aus"))
     plan["layout_from"] = choose_layouts(plan["seed"], layout_pool(development, fer_models)) if section.layout != "none" else ""
     layouts = gather_layouts(development, plan["layout_from"], out / _LAYOUTS) if section.layout != "none" else None
+    _forget_other_faces(plan, out)
     shards = [plan.iloc[start : start + section.shard_images] for start in range(0, len(plan), section.shard_images)]
     with tqdm(total=len(plan), desc="synthesis", unit="face") as bar:
         for number, rows in enumerate(shards):
@@ -59,7 +62,20 @@ def run(section: Section, common: Common, *, development: Path, generator: Path,
     write_manifest(plan, out)
     write_steering(section, backbone, guide, out)
     _record(section, common, plan, layouts, out)
-    (out / _LAYOUTS).unlink(missing_ok=True)
+    for left in (_LAYOUTS, _PLANNED):
+        (out / left).unlink(missing_ok=True)
+
+
+def _forget_other_faces(plan: pd.DataFrame, out: Path) -> None:
+    """Remove what a killed run has drawn for another plan: its file, or a release that counts, may have changed since."""
+    asked = "\n".join(f"{row.sample_id} {row.seed} {row.caption}" for row in plan.itertuples())
+    digest = hashlib.sha256(asked.encode() + stack(plan, "aus").tobytes()).hexdigest()
+    marker = out / _PLANNED
+    if marker.is_file() and marker.read_text(encoding="utf-8") != digest:
+        for path in [*out.glob("images-*.parquet"), out / _LAYOUTS]:
+            path.unlink(missing_ok=True)
+    with whole_file(marker) as temporary:
+        temporary.write_text(digest, encoding="utf-8")
 
 
 def _draw_shard(
@@ -143,19 +159,27 @@ def _initial_noise(section: Section, backbone: Backbone, conditions: Conditions,
 def _record(section: Section, common: Common, plan: pd.DataFrame, layouts: Layouts | None, out: Path) -> None:
     record = Record(out)
     record.metric("synthesis/images", len(plan), n=len(plan))
-    shown = pd.concat([plan[plan["expression"] == name].head(_SHEET_COLUMNS) for name in common.expressions])
+    kinds = _kinds(plan, common.expressions)
+    shown = pd.concat([plan[kinds == name].head(_SHEET_COLUMNS) for name in kinds.cat.categories[:_SHEET_ROWS]])
     images = load_images(out, shown["sample_id"].tolist(), size=common.image_size)
-    columns = min(_SHEET_COLUMNS, len(plan) // len(common.expressions))
-    if columns == _SHEET_COLUMNS:
-        sheet = labelled_sheet(images, columns=columns, row_titles=common.expressions)
+    if (kinds.value_counts() >= _SHEET_COLUMNS).all():
+        sheet = labelled_sheet(images, columns=_SHEET_COLUMNS, row_titles=[*kinds.cat.categories[:_SHEET_ROWS]])
     else:  # fewer faces than a full sheet: titles above each image, because rows may be uneven
-        sheet = labelled_sheet(images, columns=_SHEET_COLUMNS, titles=shown["expression"].tolist())
-    record.figure("faces", sheet, title="Generated faces", caption="The first faces of every asked expression, unselected.")
+        sheet = labelled_sheet(images, columns=_SHEET_COLUMNS, titles=kinds[shown.index].tolist())
+    record.figure("faces", sheet, title="Generated faces", caption="The first faces of everything that was asked, unselected.")
     if layouts is not None:
         _layout_sheet(plan.head(_SHEET_COLUMNS), common, layouts, record)
-    counts = plan["expression"].value_counts().reindex(common.expressions, fill_value=0)
-    record.table("Asked expressions", pd.DataFrame({"expression": counts.index, "images": counts.to_numpy()}))
+    counts = kinds.value_counts(sort=False)
+    kind = "cell" if plan["plan_cell"].any() else "expression"
+    record.table(f"Asked {kind}s", pd.DataFrame({kind: counts.index.astype(str), "images": counts.to_numpy()}))
     record.save()
+
+
+def _kinds(plan: pd.DataFrame, expressions: tuple[str, ...]) -> pd.Series:
+    """What each face was asked for, as a category: the cell of its plan, in the plan's order, or its expression."""
+    if not plan["plan_cell"].any():
+        return plan["expression"].astype(pd.CategoricalDtype([*expressions]))
+    return plan["plan_cell"].astype(pd.CategoricalDtype([*plan["plan_cell"].unique()]))
 
 
 def _layout_sheet(rows: pd.DataFrame, common: Common, layouts: Layouts, record: Record) -> None:

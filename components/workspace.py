@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synfer.errors import SynferError
+from synfer.vocabulary import unknown
 
 
 class WorkspaceError(SynferError):
@@ -55,6 +56,14 @@ class Workspace:
     def stage(self, name: str) -> Path:
         """Folder of a finished stage."""
         return self.artifacts / name
+
+    def release(self, name: str) -> Path:
+        """The folder of a release by its name under `data/synthetic`, or by its path; raises WorkspaceError with the known names."""
+        folders = {path.name: path for path in sorted((self.data / "synthetic").glob("*/")) if not path.name.startswith(".")}
+        found = folders.get(name, self.resolve(name))
+        if not name or not found.is_dir():
+            raise WorkspaceError(unknown("release", name, folders or ["none"]))
+        return found
 
     def resolve(self, path: str) -> Path:
         """A path of the configuration, relative to the project unless absolute."""

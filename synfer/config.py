@@ -112,7 +112,9 @@ class Feranno(Section):
 class Synthesis(Section):
     """Stage synthesis: how many faces, and how they are steered."""
 
-    images: Positive = Field(1400, description="number of generated images, spread evenly over the expressions")
+    images: Positive = Field(1400, description="number of generated images, spread evenly over the expressions; a plan says its own")
+    plan: str = Field("", description="plan of configs/plans, or YAML file, that asks for faces by cell; '' for none")
+    have: tuple[str, ...] = Field((), description="releases whose faces count for the plan: only what is missing is drawn")
     batch_size: Positive = 70
     sampler: Literal["dpm", "ddim"] = Field("dpm", description="dpm (DPM-Solver++, few steps) or ddim")
     num_inference_steps: Positive = 10
@@ -159,6 +161,11 @@ class Validation(Section):
     max_imbalance: float = Field(3.0, ge=1, description="warning: largest class over smallest")
     min_per_class: Count = Field(20, description="critical: images of the rarest class")
     max_duplicates: Share = Field(0.02, description="warning: share of near-duplicates by perceptual hash")
+    previous: str = Field("", description="release that the images are compared with; '' for none")
+    max_label_drift: Share = Field(0.1, description="warning: share of labels that would have to change to be spread as before")
+    max_kept_drift: Share = Field(0.1, description="warning: change of the share kept")
+    max_au_drift: float = Field(0.5, ge=0, description="warning: change of the mean intensity of any asked AU")
+    max_drift: float = Field(0.3, ge=0, description="warning: change of mean certainty and look, in standard deviations")
 
 
 class Classifiers(Section):
@@ -258,8 +265,9 @@ def parse_override(text: str) -> dict[str, Any]:
 
 
 def overlay_names(configs: Path) -> list[str]:
-    """Names of the overlays under a folder, `ablations/no_au` for a nested one."""
-    return sorted(path.relative_to(configs).with_suffix("").as_posix() for path in configs.rglob("*.yaml"))
+    """Names of the overlays under a folder, `ablations/no_au` for a nested one; plans of faces are none."""
+    found = (path.relative_to(configs) for path in configs.rglob("*.yaml"))
+    return sorted(path.with_suffix("").as_posix() for path in found if path.parts[0] != "plans")
 
 
 def _overlay_path(overlay: str, configs: Path) -> Path:

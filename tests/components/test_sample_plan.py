@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.plan import plan_faces
-from components.sample_plan import plan_samples, with_attributes
+from components.plan import plan_faces, with_attributes
+from components.sample_plan import plan_samples
 from synfer.faces.expression import draw_compound_aus
 from synfer.manifest import stack
 from synfer.prompt import make_prompt
