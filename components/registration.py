@@ -1,11 +1,14 @@
-"""Stage registration: a trained classifier becomes a registered version, the first one `champion`, a later one `challenger`."""
+"""Stage registration: a trained classifier becomes a registered version with its card; through the gate it becomes `challenger`.
+
+The first version that passes becomes `champion` at once: without one there is nothing to serve and nothing to compare with. Every later
+change of champion is a person's, see `components.promotion`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import warnings
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +16,86 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.models.model import ModelInfo
-from mlflow.models.signature import ModelSignature
-from mlflow.tracking import MlflowClient
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-import synfer
-from components.model_card import model_card
+from components.classifier_scores import RealFaces, read_test
+from components.fer_models import class_probabilities
+from components.promotion.gate import Finding, Scored, check_scores, check_verdicts, compare
+from components.promotion.logged_model import log_classifier
+from components.promotion.model_card import model_card
+from components.promotion.registry import CHALLENGER, CHAMPION, GATE, GATE_REASON, Registry
 from components.record import Metric, Record, read_metrics
-from components.tracking import metric_key
-from synfer.classifiers.models import Classifier, load
+from components.workspace import Workspace
+from synfer.classifiers.models import load
 from synfer.config import Common, Registration
 from synfer.files import write_json
+from synfer.images import shard_paths
+from synfer.manifest import read_manifest
 
-_SERVED_MODEL = Path(__file__).with_name("served_model.py")  # MLflow runs it; importing it would make a model here
 LINEAGE_TAGS = ("data.dvc_md5", "git.commit", "prefect.flow_run")
-_PACKAGES = ("mlflow", "numpy", "pandas", "pyarrow", "pillow", "safetensors", "timm", "torch", "torchvision")
+_RESAMPLES = 1000
 
 
-def run(section: Registration, common: Common, *, evaluation: Path, classifiers: Path, validation: Path, out: Path) -> None:
-    """Log the classifier of `section.training_set` as a pyfunc model to the open MLflow run, and register it with tags and a card."""
+def run(
+    section: Registration, common: Common, *, evaluation: Path, classifiers: Path, validation: Path, test: Path, out: Path
+) -> None:
+    """Log the classifier of `section.training_set` as a pyfunc model to the open MLflow run, register it, and let the gate judge it.
+
+    The project is the folder that holds `artifacts/` with `out`.
+    """
     folder = classifiers / section.training_set
     classifier = load(folder)
     metrics = metrics_of(section.training_set, read_metrics(evaluation))
-    info = _log_model(classifier, folder, metrics)
-    client = MlflowClient()
+    info = log_classifier(classifier, folder, metrics)
+    registry = Registry(Workspace(out.parent.parent), section.model_name)
+    faces = read_test(test, read_manifest(test), common)
+    number = _new_version(registry, info)
+    scored = Scored(number, class_probabilities(classifier, faces.images, common))
+    findings = judge(registry, section, common, faces, scored, validation=validation)
     lineage = _lineage()
-    number = _new_version(client, section.model_name, info)
-    for key, value in {**lineage, **_gate_tags(validation), **_metric_tags(metrics)}.items():
-        client.set_model_version_tag(section.model_name, number, key, value)
+    tags = {**lineage, **_gate_tags(findings), **_metric_tags(metrics), "test.digest": test_digest(test)}
+    for key, value in tags.items():
+        registry.client.set_model_version_tag(section.model_name, number, key, value)
     card = model_card(
         training_set=section.training_set,
         architecture=str(classifier.card["architecture"]),
         classes=classifier.classes,
         metrics=metrics,
+        findings=findings,
         lineage=lineage,
     )
-    client.update_model_version(section.model_name, number, description=card)
-    alias = give_alias(client, section.model_name, number)
-    _record(out, section.model_name, number, alias, info, metrics, champion=_champion_uar(client, section.model_name))
+    registry.client.update_model_version(section.model_name, number, description=card)
+    alias = _give_alias(registry, number, findings)
+    _record(out, section.model_name, number, alias, info, metrics, findings)
     (out / "model_card.md").write_text(card, encoding="utf-8")
+
+
+def judge(
+    registry: Registry, section: Registration, common: Common, faces: RealFaces, scored: Scored, *, validation: Path
+) -> list[Finding]:
+    """Every rule of the gate; the champion, if there is one, predicts the same test faces now."""
+    findings = check_verdicts({"validation": _verdict(validation / "result.json")})
+    findings += check_scores(section, faces.truth, scored, resamples=_RESAMPLES, seed=common.seed)
+    number = registry.holder(CHAMPION)
+    if not number:
+        return findings
+    predicted = mlflow.pyfunc.load_model(f"models:/{section.model_name}/{number}").predict(faces.images)
+    missing = [name for name in common.expressions if name not in predicted.columns]
+    if missing:
+        reason = f"champion {number} does not know {', '.join(missing)}: the two cannot be compared"
+        return [*findings, Finding("same_classes", False, reason)]
+    table = predicted[list(common.expressions)].to_numpy(dtype=np.float64)
+    champion = Scored(number, table / table.sum(axis=1, keepdims=True))
+    return findings + compare(
+        section, faces.truth, scored, champion, classes=common.expressions, resamples=_RESAMPLES, seed=common.seed
+    )
+
+
+def test_digest(test: Path) -> str:
+    """Digest of the test faces and their labels: two versions whose tags agree were measured on the same ones."""
+    found = hashlib.sha256((test / "manifest.parquet").read_bytes())
+    for path in shard_paths(test):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def metrics_of(training_set: str, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
@@ -60,46 +104,13 @@ def metrics_of(training_set: str, metrics: Mapping[str, Metric]) -> dict[str, Me
     return {key.removeprefix(prefix): metric for key, metric in metrics.items() if key.startswith(prefix)}
 
 
-def give_alias(client: MlflowClient, name: str, number: str) -> str:
-    """Set alias `challenger` on a version, or `champion` where the model has none; returns the alias."""
-    alias = "challenger" if "champion" in client.get_registered_model(name).aliases else "champion"
-    client.set_registered_model_alias(name, alias, number)
-    return alias
-
-
-def requirements() -> list[str]:
-    """What the served model needs, at the versions of this environment (without a local build tag such as `+cpu`)."""
-    return [f"{package}=={version(package).split('+')[0]}" for package in _PACKAGES]
-
-
-def signature(classes: tuple[str, ...]) -> ModelSignature:
-    """One input `image` and an output a class; the free-form tensor type lets arrays and columns of bytes both pass."""
-    inputs = Schema([TensorSpec(np.dtype("O"), (-1,), name="image")])
-    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec(DataType.double, name) for name in classes]))
-
-
-def _log_model(classifier: Classifier, folder: Path, metrics: Mapping[str, Metric]) -> ModelInfo:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*type hints")  # the signature says more than they could
-        info = mlflow.pyfunc.log_model(
-            name="classifier",
-            python_model=str(_SERVED_MODEL),
-            artifacts={"classifier": str(folder)},
-            code_paths=[str(Path(synfer.__file__).parent)],
-            signature=signature(classifier.classes),
-            pip_requirements=requirements(),
-            input_example=np.zeros((2, 8, 8, 3), np.uint8),
-            metadata={"classes": list(classifier.classes), "sha256": classifier.sha256},
-        )
-    mlflow.log_metrics({metric_key(key): metric.value for key, metric in metrics.items()}, model_id=info.model_id)
-    return info
-
-
-def _new_version(client: MlflowClient, name: str, info: ModelInfo) -> str:
+def _new_version(registry: Registry, info: ModelInfo) -> str:
     """Register a logged model, the first time under a new name; returns the version's number. (`mlflow.register_model` would print.)"""
-    if not client.search_registered_models(filter_string=f"name = '{name}'"):
-        client.create_registered_model(name, description="Facial expressions; versions and their cards come from stage registration")
-    return str(client.create_model_version(name, source=info.model_uri, run_id=info.run_id, model_id=info.model_id).version)
+    if not registry.exists:
+        text = "Facial expressions; versions and their cards come from stage registration"
+        registry.client.create_registered_model(registry.name, description=text)
+    made = registry.client.create_model_version(registry.name, source=info.model_uri, run_id=info.run_id, model_id=info.model_id)
+    return str(made.version)
 
 
 def _lineage() -> dict[str, str]:
@@ -109,28 +120,48 @@ def _lineage() -> dict[str, str]:
     return {name: tags[name] for name in LINEAGE_TAGS if name in tags}
 
 
-def _gate_tags(validation: Path) -> dict[str, str]:
-    result: dict[str, Any] = json.loads((validation / "result.json").read_text(encoding="utf-8"))
-    return {"validation_status": "passed" if result["success"] else "failed"}
+def _verdict(path: Path) -> tuple[bool, list[str]]:
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return bool(result["success"]), list(result.get("critical", []))
+
+
+def _gate_tags(findings: list[Finding]) -> dict[str, str]:
+    """What a promoter reads beside the version: the verdict, and every reason, the bad ones first."""
+    ordered = sorted(findings, key=lambda finding: finding.passed)
+    passed = all(finding.passed for finding in findings)
+    validated = next(finding.passed for finding in findings if finding.rule == "validation")
+    return {
+        GATE: "passed" if passed else "failed",
+        GATE_REASON: "; ".join(finding.reason for finding in ordered if passed or not finding.passed),
+        "validation_status": "passed" if validated else "failed",
+    }
+
+
+def _give_alias(registry: Registry, number: str, findings: list[Finding]) -> str:
+    """Alias of a version that passed: challenger, or champion where there is none; an empty string for one that did not."""
+    if not all(finding.passed for finding in findings):
+        return ""
+    if not registry.holder(CHAMPION):
+        registry.crown(number)
+        return CHAMPION
+    registry.challenge(number)
+    return CHALLENGER
 
 
 def _metric_tags(metrics: Mapping[str, Metric]) -> dict[str, str]:
     return {f"metric.{key}": f"{metric.value:.4f}" for key, metric in metrics.items() if "/" not in key}
 
 
-def _champion_uar(client: MlflowClient, name: str) -> float:
-    return float(client.get_model_version_by_alias(name, "champion").tags["metric.uar"])
-
-
 def _record(
-    out: Path, name: str, number: str, alias: str, info: ModelInfo, metrics: Mapping[str, Metric], *, champion: float
+    out: Path, name: str, number: str, alias: str, info: ModelInfo, metrics: Mapping[str, Metric], findings: list[Finding]
 ) -> None:
     record = Record(out)
     record.metric("registration/version", int(number))
     record.metric("registration/uar", metrics["uar"].value, low=metrics["uar"].low, high=metrics["uar"].high, n=metrics["uar"].n)
-    if alias == "challenger":
-        record.metric("registration/uar_over_champion", metrics["uar"].value - champion)
-    rows = {"model": name, "version": number, "alias": alias, "uri": f"models:/{name}@{alias}", "champion's UAR": f"{champion:.3f}"}
+    record.metric("registration/gate", float(all(finding.passed for finding in findings)))
+    rows = {"model": name, "version": number, "alias": alias or "none: the gate held it back", "uri": f"models:/{name}/{number}"}
     record.table("Registered model", pd.DataFrame({"what": list(rows), "value": list(rows.values())}))
+    table = [{"rule": finding.rule, "holds": "yes" if finding.passed else "no", "why": finding.reason} for finding in findings]
+    record.table("Gate before promotion", pd.DataFrame(table))
     record.save()
     write_json(out / "registration.json", {"model": name, "version": int(number), "alias": alias, "model_id": info.model_id})

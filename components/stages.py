@@ -55,14 +55,15 @@ _TABLE = (
     Stage("validation", reads=("rectification", "synthesis")),
     Stage("classifiers", reads=(_REAL, "synthesis", "rectification", "validation")),
     Stage("evaluation", reads=(_TEST, _REAL, "classifiers", "fer_models", "generator", "synthesis", "rectification")),
+    Stage("audit", reads=(_REAL, "fer_models", "generator", "synthesis", "rectification", "evaluation")),
 )
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         *_TABLE,
         Stage("report", reads=tuple(stage.name for stage in _TABLE), whole=True),
-        Stage("release", reads=("rectification", "synthesis", "validation"), in_dvc=False),
-        Stage("registration", reads=("evaluation", "classifiers", "validation"), in_dvc=False),
+        Stage("release", reads=("rectification", "synthesis", "validation", "evaluation", "audit"), in_dvc=False),
+        Stage("registration", reads=("evaluation", "classifiers", "validation", _TEST), in_dvc=False),
     )
 }
 """Every stage in the order of the pipeline."""

@@ -71,6 +71,25 @@ def stage_run(
         yield
 
 
+@contextmanager
+def registry_lock(workspace: Workspace) -> Iterator[None]:
+    """One writer of aliases at a time on this machine."""
+    workspace.mlruns.mkdir(exist_ok=True)
+    with _locked(workspace.mlruns / ".registry.lock"):
+        yield
+
+
+def log_texts(workspace: Workspace, name: str, files: Mapping[str, str], *, tags: Mapping[str, str]) -> None:
+    """A run that only holds texts, by file name; nested where a run is open."""
+    import mlflow
+
+    if mlflow.active_run() is None:
+        connect(workspace)
+    with mlflow.start_run(run_name=name, nested=mlflow.active_run() is not None, tags={**lineage_tags(workspace.root), **tags}):
+        for file, text in files.items():
+            mlflow.log_text(text, file)
+
+
 def log_metrics(metrics: Mapping[str, float], *, step: int | None = None) -> None:
     """Log values to the open run, in one call; outside a run nothing happens (MLflow is not even imported)."""
     if "mlflow" not in sys.modules:
@@ -79,6 +98,20 @@ def log_metrics(metrics: Mapping[str, float], *, step: int | None = None) -> Non
 
     if mlflow.active_run() is not None:
         mlflow.log_metrics({metric_key(key): float(value) for key, value in metrics.items()}, step=step)
+
+
+def log_tags(tags: Mapping[str, str]) -> None:
+    """Set tags on the open run and on those around it, so that a pipeline run shows them too; outside a run nothing happens."""
+    if "mlflow" not in sys.modules:
+        return
+    import mlflow
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    run = mlflow.active_run()
+    while run is not None:
+        for name, value in tags.items():
+            mlflow.MlflowClient().set_tag(run.info.run_id, name, value)
+        run = mlflow.get_parent_run(run.info.run_id) if MLFLOW_PARENT_RUN_ID in run.data.tags else None
 
 
 def log_file(path: Path, folder: str) -> None:

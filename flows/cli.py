@@ -15,6 +15,8 @@ from flows.commands.export import export
 from flows.commands.flow import app as flow_app
 from flows.commands.import_dataset import import_
 from flows.commands.params import params
+from flows.commands.predict import predict
+from flows.commands.promote import promote, rollback
 from flows.commands.render import render
 from flows.commands.run import run
 from flows.commands.sample import sample
@@ -40,6 +42,9 @@ app.command()(describe)
 app.command()(annotate)
 app.command()(verify)
 app.command()(export)
+app.command()(promote)
+app.command()(rollback)
+app.command()(predict)
 app.command()(assets)
 app.command()(ui)
 

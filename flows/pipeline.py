@@ -54,6 +54,7 @@ rectification = _stage_task("rectification")
 validation = _stage_task("validation")
 classifiers = _stage_task("classifiers")
 evaluation = _stage_task("evaluation")
+audit = _stage_task("audit")
 report = _stage_task("report")
 release = _stage_task("release", retries=2)
 registration = _stage_task("registration", retries=2)
@@ -68,7 +69,7 @@ def _run_name() -> str:
 
 @flow(name="pipeline", flow_run_name=_run_name, log_prints=False)
 def pipeline(overlays: list[str] | None = None, overrides: list[str] | None = None, start: str = "corpus") -> None:
-    """Corpus to registered model: generate faces, rectify their labels, validate them, train on them, evaluate, release, register."""
+    """Corpus to registered model: generate faces, rectify their labels, validate them, train on them, evaluate, audit, release, register."""
     workspace, config = load_project(overlays, overrides)
     run = PipelineRun(workspace, config, start=start, flow_run_id=str(flow_run.get_id()))
     with pipeline_run(workspace, str(flow_run.get_name()), parameters=config.model_dump(mode="json"), tags=run.tags):
@@ -83,7 +84,10 @@ def pipeline(overlays: list[str] | None = None, overrides: list[str] | None = No
         measured = evaluation(
             run, corpus=real, classifiers=trained, fer_models=roles, generator=backbone, synthesis=faces, rectification=labels
         )
-        report(run, evaluation=measured)
-        release(run, synthesis=faces, rectification=labels, validation=gate)
-        registration(run, evaluation=measured, classifiers=trained, validation=gate)
+        audited = audit(
+            run, corpus=real, fer_models=roles, generator=backbone, synthesis=faces, rectification=labels, evaluation=measured
+        )
+        report(run, evaluation=measured, audit=audited)
+        release(run, synthesis=faces, rectification=labels, validation=gate, evaluation=measured, audit=audited)
+        registration(run, corpus=real, evaluation=measured, classifiers=trained, validation=gate)
     run.finish()

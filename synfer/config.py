@@ -189,6 +189,18 @@ class Evaluation(Section):
     judged_images: Count = Field(700, description="generated images that the judge rates, 0 for all")
 
 
+class Audit(Section):
+    """Stage audit: the verdict that travels with a release. A limit is broken where the whole interval lies beyond it."""
+
+    faces: Positive = Field(300, description="generated faces that are compared with as many training faces and as many unseen ones")
+    max_memorised: Share = Field(0.55, description="critical: share nearer to a training face than to an unseen one; 0.5 is chance")
+    max_change: Share = Field(0.1, description="warning: change of a group's share of the images by rejection")
+    max_gap: Share = Field(0.1, description="warning: judge accuracy of the best group of people minus the worst")
+    min_group: Positive = Field(30, description="images below which a group is too small to say anything")
+    max_duplicates: Share = Field(0.02, description="warning: share of images that repeat another one")
+    min_cells: Share = Field(0.9, description="warning: share of the asked cells (expression x AU x attribute) with an image")
+
+
 class Release(Section):
     """Stage release: the published dataset."""
 
@@ -197,10 +209,40 @@ class Release(Section):
 
 
 class Registration(Section):
-    """Stage registration: the model that MLflow offers for promotion."""
+    """Stage registration: the model that MLflow offers for promotion, and the gate before it."""
 
     model_name: str = "synfer-classifier"
     training_set: Literal["real", "synthetic", "real+synthetic"] = "real+synthetic"
+    min_uar: Share = Field(0.5, description="UAR on the test split that a challenger needs")
+    max_ece: Share = Field(0.2, description="calibration error that a challenger may have")
+    max_uar_drop: Share = Field(0.01, description="UAR that a challenger may lose against the champion, on the same faces")
+    max_class_drop: Share = Field(0.05, description="recall that a class may lose; beyond it counts if the interval excludes 0")
+
+
+class Studies(Section):
+    """Studies (`synfer study`): how large they are, and the rates from which a dry run estimates their cost."""
+
+    seeds: Positive = Field(3, description="trainings of every arm, each with a seed of its own")
+    labelled: float = Field(0.3333, gt=0, le=1, description="share of the real training faces whose labels a study knows; the rest is a control")
+    steps: Positive = Field(1500, description="optimiser steps of a classifier, the same in all arms of a study")
+    multiples: tuple[Positive, ...] = Field((1, 2, 3, 4, 5), min_length=1, description="scaling: generated faces in multiples of the labelled ones")
+    real_shares: tuple[Share, ...] = Field((0.01, 0.05, 0.1, 0.25, 1.0), min_length=1, description="low_data: shares of the labelled faces")
+    randaugment: Positive = Field(9, description="low_data: magnitude of RandAugment in the arm of strong augmentation")
+    mixup: float = Field(0.2, ge=0, description="low_data: alpha of MixUp in the arm of strong augmentation")
+    methods: tuple[Literal["simclr", "byol", "mocov3", "mae"], ...] = Field(
+        ("simclr", "mae"), min_length=1, description="representation, few_shot: self-supervised methods"
+    )
+    pretrain_steps: Positive = Field(1000, description="representation, few_shot: optimiser steps of a pre-training")
+    shots: tuple[Positive, ...] = Field((1, 5), min_length=1, description="few_shot: labelled faces of a class in an episode")
+    queries: Positive = Field(5, description="few_shot: faces of a class to classify in an episode")
+    episodes: Positive = Field(200, description="few_shot: episodes of every encoder")
+    image_text_steps: Positive = Field(1000, description="zero_shot: optimiser steps of the training on images and captions")
+    expected_train: Count = Field(0, description="training images that a dry run assumes where the corpus is not here, 0 to refuse")
+    drawn_per_second: float = Field(6.0, gt=0, description="cost: faces drawn and rectified a second, as measured on `machine`")
+    trained_per_second: float = Field(600.0, gt=0, description="cost: images that a classifier learns from a second")
+    pretrained_per_second: float = Field(200.0, gt=0, description="cost: images that a self-supervised or image-text training goes through a second")
+    adapted_per_second: float = Field(40.0, gt=0, description="cost: images that the generator learns from a second")
+    machine: str = Field("two laptop cores", description="cost: the machine that the rates are of")
 
 
 class Config(Section):
@@ -216,8 +258,10 @@ class Config(Section):
     validation: Validation = Validation()
     classifiers: Classifiers = Classifiers()
     evaluation: Evaluation = Evaluation()
+    audit: Audit = Audit()
     release: Release = Release()
     registration: Registration = Registration()
+    studies: Studies = Studies()
 
 
 def load_config(

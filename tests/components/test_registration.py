@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -10,8 +13,9 @@ import pandas as pd
 import pytest
 
 from components import registration, tracking
+from components.embedded_corpus import write_corpus
+from components.promotion.served_model import to_pixels
 from components.record import Record
-from components.served_model import to_pixels
 from components.workspace import Workspace
 from synfer.classifiers.models import create, load, save
 from synfer.classifiers.predict import predict
@@ -20,7 +24,7 @@ from synfer.files import write_json
 from synfer.images import ImageError, encode_png, encode_webp
 from synfer.vocabulary import DEFAULT_EXPRESSIONS
 
-SECTION = Registration(model_name="faces", training_set="real")
+SECTION = Registration(model_name="faces", training_set="real", min_uar=0.0, max_ece=1.0)
 
 
 @pytest.fixture
@@ -35,16 +39,21 @@ def stages(tracked_workspace: Workspace) -> Path:
     record.metric("classifiers/synthetic/uar", 0.9)
     record.save()
     write_json(workspace.stage("validation") / "result.json", {"success": True})
+    write_corpus(workspace.stage("corpus/test"), identities=14, images_per_identity=1, size=64)
     return workspace.artifacts
 
 
-def register(workspace: Workspace, name: str) -> Path:
+def register(workspace: Workspace, name: str, section: Registration = SECTION) -> dict[str, Any]:
     out = workspace.artifacts / name
     tags = {"prefect.flow_run": f"flow-{name}"}
     with tracking.stage_run(workspace, "registration", parameters={}, tags=tags):
         inputs = {stage: workspace.stage(stage) for stage in ("evaluation", "classifiers", "validation")}
-        registration.run(SECTION, Common(), **inputs, out=out)
-    return out
+        registration.run(section, Common(), **inputs, test=workspace.stage("corpus/test"), out=out)
+    return json.loads((out / "registration.json").read_text())
+
+
+def version(number: str) -> mlflow.entities.model_registry.ModelVersion:
+    return mlflow.MlflowClient().get_model_version("faces", number)
 
 
 def test_champion_predicts_from_pixels_and_from_bytes_and_the_next_one_is_challenger(tracked_workspace: Workspace, stages: Path) -> None:
@@ -58,20 +67,52 @@ def test_champion_predicts_from_pixels_and_from_bytes_and_the_next_one_is_challe
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     expected = predict(load(stages / "classifiers" / "real"), images)
     from_pixels = model.predict(images)
-    assert list(from_pixels.columns) == list(DEFAULT_EXPRESSIONS)
-    np.testing.assert_allclose(from_pixels.to_numpy(), expected, atol=1e-6)
-    from_bytes = model.predict(pd.DataFrame({"image": [encode_png(image) for image in images]}))
-    np.testing.assert_allclose(from_bytes.to_numpy(), expected, atol=1e-6)
+    assert list(from_pixels.columns) == ["label", *DEFAULT_EXPRESSIONS, "model_version"]
+    np.testing.assert_allclose(from_pixels[list(DEFAULT_EXPRESSIONS)].to_numpy(), expected, atol=1e-6)
+    assert from_pixels["label"].tolist() == [DEFAULT_EXPRESSIONS[index] for index in expected.argmax(axis=1)]
+    assert set(from_pixels["model_version"]) == {"1"}
+    pd.testing.assert_frame_equal(model.predict(pd.DataFrame({"image": [encode_png(image) for image in images]})), from_pixels)
 
 
 def test_version_leads_back_to_flow_run_and_measurement(tracked_workspace: Workspace, stages: Path) -> None:
     register(tracked_workspace, "first")
-    version = mlflow.MlflowClient().get_model_version_by_alias("faces", "champion")
-    assert version.tags["prefect.flow_run"] == "flow-first"
-    assert version.tags["validation_status"] == "passed"
-    assert version.tags["metric.uar"] == "0.5000"
-    assert "| Mean class recall (UAR) | 0.500 | 0.400 to 0.600 | 70 |" in version.description
-    assert "0.9" not in version.description, "another training set's figure"
+    first = version("1")
+    assert first.tags["prefect.flow_run"] == "flow-first"
+    assert first.tags["validation_status"] == "passed"
+    assert first.tags["metric.uar"] == "0.5000"
+    assert first.tags["test.digest"] == registration.test_digest(stages / "corpus" / "test")
+    assert "| Mean class recall (UAR) | 0.500 | 0.400 to 0.600 | 70 |" in first.description
+    assert "0.9" not in first.description.split("Gate")[0], "another training set's figure"
+
+
+def test_a_version_below_the_minimum_is_registered_with_its_reason_and_without_an_alias(
+    tracked_workspace: Workspace, stages: Path
+) -> None:
+    made = register(tracked_workspace, "first", SECTION.model_copy(update={"min_uar": 0.99}))
+    assert made["alias"] == ""
+    assert mlflow.MlflowClient().get_registered_model("faces").aliases == {}
+    assert version("1").tags["gate"] == "failed"
+    assert re.fullmatch(r"UAR is 0\.\d+ \(.*\), at least 0\.99 is wanted", version("1").tags["gate.reason"])
+    assert "FAILED: UAR is" in version("1").description
+
+
+def test_a_closed_validation_holds_a_version_back(tracked_workspace: Workspace, stages: Path) -> None:
+    register(tracked_workspace, "first")
+    write_json(stages / "validation" / "result.json", {"success": False, "critical": ["labels confirm the intent"]})
+    assert register(tracked_workspace, "second")["alias"] == ""
+    assert version("2").tags["gate.reason"] == "validation did not pass: labels confirm the intent"
+    assert version("2").tags["validation_status"] == "failed"
+
+
+def test_a_champion_with_other_classes_is_not_compared_in_silence(tracked_workspace: Workspace, stages: Path) -> None:
+    save(create("resnet10t", DEFAULT_EXPRESSIONS[:5], image_size=64, seed=1), stages / "classifiers" / "real", {})
+    five = Common(expressions=DEFAULT_EXPRESSIONS[:5])
+    with tracking.stage_run(tracked_workspace, "registration", parameters={}):
+        inputs = {stage: tracked_workspace.stage(stage) for stage in ("evaluation", "classifiers", "validation")}
+        registration.run(SECTION, five, **inputs, test=stages / "corpus" / "test", out=stages / "five")
+    save(create("resnet10t", DEFAULT_EXPRESSIONS, image_size=64, seed=1), stages / "classifiers" / "real", {})
+    assert register(tracked_workspace, "seven")["alias"] == ""
+    assert "champion 1 does not know disgust, anger" in version("2").tags["gate.reason"]
 
 
 def test_pixels_of_any_encoding_and_a_clear_error() -> None:
@@ -80,5 +121,7 @@ def test_pixels_of_any_encoding_and_a_clear_error() -> None:
     assert to_pixels(encode_webp(image), 0).shape == (32, 48, 3)
     with pytest.raises(ImageError, match="row 5 of the input: not a readable image"):
         to_pixels(b"no image", 5)
+    with pytest.raises(ImageError, match="row 1 of the input is text but not the base64 of an image"):
+        to_pixels("no image", 1)
     with pytest.raises(ImageError, match=r"row 2 of the input has shape \(32, 48\)"):
         to_pixels(image[..., 0], 2)

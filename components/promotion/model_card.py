@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from components.promotion.gate import Finding
 from components.record import Metric
 
 _HEADLINES = {
@@ -16,7 +17,13 @@ _HEADLINES = {
 
 
 def model_card(
-    *, training_set: str, architecture: str, classes: tuple[str, ...], metrics: Mapping[str, Metric], lineage: Mapping[str, str]
+    *,
+    training_set: str,
+    architecture: str,
+    classes: tuple[str, ...],
+    metrics: Mapping[str, Metric],
+    findings: Sequence[Finding],
+    lineage: Mapping[str, str],
 ) -> str:
     """Markdown card of a classifier; `metrics` are those of its training set, without prefix, measured on real test faces."""
     recalls = {key.removeprefix("recall/"): metric for key, metric in metrics.items() if key.startswith("recall/")}
@@ -32,8 +39,12 @@ def model_card(
             "| --- | --- | --- | --- |",
             *(f"| {title} | {metric.value:.3f} | {_interval(metric)} | {metric.n or ''} |" for title, metric in rows),
             "",
+            "Gate before promotion:",
+            "",
+            *(f"- {'passed' if finding.passed else 'FAILED'}: {finding.reason}" for finding in findings),
+            "",
             "Input: `image`, uint8 (N, H, W, 3) of any size, or a DataFrame whose column `image` holds PNG, JPEG or WebP bytes. "
-            "Output: probabilities, one column a class.",
+            "Output: `label`, one column a class with its probability, `model_version`.",
             "",
             "Lineage: " + ", ".join(f"{name} `{value}`" for name, value in lineage.items()) + ".",
             "",

@@ -1,0 +1,54 @@
+"""Expressions in picture files by a model that MLflow keeps: the same model, and so the same answers, as `mlflow models serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel
+from tqdm import tqdm
+
+from components import tracking
+from components.promotion.registry import PromotionError
+from components.workspace import Workspace
+from synfer.images import ImageError, decode
+
+_AT_ONCE = 64  # pictures in memory
+
+
+def predict_files(workspace: Workspace, paths: Sequence[Path], uri: str) -> pd.DataFrame:
+    """One row a picture: file, label, probability of the label, one column a class, model_version.
+
+    Raises ImageError naming the file that is missing or no picture, before the model is loaded if it is missing.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise ImageError(f"{path} does not exist")
+    tracking.connect(workspace)
+    model = _load(uri)
+    parts: list[pd.DataFrame] = []
+    for start in tqdm(range(0, len(paths), _AT_ONCE), desc="predict", disable=len(paths) <= _AT_ONCE):
+        chosen = paths[start : start + _AT_ONCE]
+        pictures = np.empty(len(chosen), dtype=object)
+        for row, path in enumerate(chosen):
+            pictures[row] = decode(path.read_bytes(), where=str(path))
+        parts.append(cast(pd.DataFrame, model.predict(pd.DataFrame({"image": pictures}))))
+    found = pd.concat(parts, ignore_index=True)
+    classes = [name for name in found.columns if name not in ("label", "model_version")]
+    found.insert(0, "file", [str(path) for path in paths])
+    found.insert(2, "probability", found[classes].max(axis=1))
+    return found
+
+
+def _load(uri: str) -> PyFuncModel:
+    try:
+        return mlflow.pyfunc.load_model(uri)
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        hint = "a run of the pipeline registers one, synfer promote makes it champion"
+        raise PromotionError(f"MLflow has no model {uri}: {reason}; {hint}") from error

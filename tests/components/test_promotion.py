@@ -1,0 +1,126 @@
+"""Promotion: the gate sees what got worse, the place of champion passes on and back, and nothing is told twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from components import tracking
+from components.promotion.gate import Scored, check_scores, compare
+from components.promotion.registry import CHALLENGER, CHAMPION, PREVIOUS, PromotionError, Registry
+from components.workspace import Workspace
+from synfer.config import Registration
+
+CLASSES = ("neutral", "happiness", "fear")
+TRUTH = np.repeat([0, 1, 2], 100)
+
+
+def scored(version: str, hits: tuple[float, float, float]) -> Scored:
+    """A classifier that is right in the given share of each class, and takes the next class otherwise."""
+    guess = TRUTH.copy()
+    for index, share in enumerate(hits):
+        missed = np.flatnonzero(index == TRUTH)[round(100 * share) :]
+        guess[missed] = (index + 1) % 3
+    return Scored(version, np.eye(3)[guess] * 0.9 + 0.1 / 3)
+
+
+def failed(section: Registration, challenger: Scored, champion: Scored) -> dict[str, str]:
+    findings = compare(section, TRUTH, challenger, champion, classes=CLASSES, resamples=200, seed=0)
+    return {finding.rule: finding.reason for finding in findings if not finding.passed}
+
+
+def test_the_gate_names_the_class_that_fell_though_the_mean_rose() -> None:
+    found = failed(Registration(), scored("2", (0.95, 0.95, 0.6)), scored("1", (0.7, 0.7, 0.8)))
+    assert list(found) == ["max_class_drop"]
+    assert "fear -0.200 (" in found["max_class_drop"]
+    assert "happiness" not in found["max_class_drop"]
+
+
+def test_the_gate_lets_noise_of_one_class_pass_and_stops_a_lower_mean() -> None:
+    champion = scored("1", (0.8, 0.8, 0.8))
+    assert failed(Registration(max_class_drop=0.005), scored("2", (0.85, 0.85, 0.79)), champion) == {}
+    assert list(failed(Registration(), scored("2", (0.77, 0.78, 0.79)), champion)) == ["max_uar_drop"]
+    assert failed(Registration(max_uar_drop=0.05), scored("2", (0.77, 0.78, 0.79)), champion) == {}
+
+
+def test_the_minimum_scores_are_told_with_their_intervals() -> None:
+    low, sure = check_scores(Registration(min_uar=0.9, max_ece=0.5), TRUTH, scored("1", (0.8, 0.8, 0.8)), resamples=200, seed=0)
+    assert (low.passed, sure.passed) == (False, True)
+    assert low.reason.startswith("UAR is 0.800 (0.7")
+
+
+@pytest.fixture
+def registry(tracked_workspace: Workspace) -> Registry:
+    """A model with three versions; the gate let 1 and 2 pass."""
+    found = Registry(tracked_workspace, "faces")
+    found.client.create_registered_model("faces")
+    with mlflow.start_run() as run:
+        for number in ("1", "2", "3"):
+            found.client.create_model_version("faces", source=f"runs:/{run.info.run_id}/model", run_id=run.info.run_id)
+            found.client.set_model_version_tag("faces", number, "gate", "failed" if number == "3" else "passed")
+    found.client.set_model_version_tag("faces", "3", "gate.reason", "UAR is 0.2")
+    found.crown("1")
+    found.challenge("2")
+    return found
+
+
+def aliases(registry: Registry) -> dict[str, str]:
+    return {alias: str(number) for alias, number in registry.client.get_registered_model("faces").aliases.items()}
+
+
+def test_the_place_passes_to_the_challenger_and_back(registry: Registry) -> None:
+    done = registry.promote(by="Ada")
+    assert (done.champion, done.over, done.by) == ("2", "1", "Ada")
+    assert aliases(registry) == {CHAMPION: "2", PREVIOUS: "1"}, "who is champion is no challenger any more"
+    back = registry.rollback(by="Ada", why="too many false alarms")
+    assert (back.champion, back.over) == ("1", "2")
+    assert aliases(registry) == {CHAMPION: "1"}
+    assert registry.version("2").tags["rolled_back"].endswith("by Ada: too many false alarms")
+    with pytest.raises(PromotionError, match="faces has had no champion before; versions: 1, 2, 3"):
+        registry.rollback()
+
+
+def test_what_the_gate_held_back_needs_a_reason(registry: Registry) -> None:
+    with pytest.raises(PromotionError, match=r"the gate held version 3 of faces back \(UAR is 0.2\)"):
+        registry.promote("3")
+    assert aliases(registry)[CHAMPION] == "1"
+    registry.promote("3", force="a new camera")
+    assert registry.version("3").tags["promoted"].endswith("over version 1: a new camera")
+
+
+def test_an_alias_that_was_moved_by_hand_is_completed_once_and_told_once(registry: Registry) -> None:
+    registry.mark_announced()
+    assert registry.hand_over() is None
+    assert registry.unannounced() == {}
+    registry.client.set_registered_model_alias("faces", CHAMPION, "2")  # what MLflow's browser does
+    done = registry.hand_over()
+    assert done is not None
+    assert (done.champion, done.over, done.by) == ("2", "1", "MLflow's browser")
+    assert aliases(registry) == {CHAMPION: "2", PREVIOUS: "1"}
+    assert registry.hand_over() is None
+    assert registry.unannounced() == {"model": "faces", "version": "2", "uri": "models:/faces@champion", "previous": "1"}
+    registry.mark_announced()
+    assert registry.unannounced() == {}
+    registry.rollback()
+    assert registry.unannounced()["version"] == "1", "a way back is told too"
+
+
+def test_a_hand_over_leaves_a_run_with_its_record(registry: Registry, tmp_path: Path) -> None:
+    registry.promote("2", by="Ada")
+    experiment = mlflow.get_experiment_by_name(tracking.EXPERIMENT)
+    assert experiment is not None
+    runs = registry.client.search_runs([experiment.experiment_id], "tags.stage = 'promotion' and tags.champion = '2'")
+    path = mlflow.artifacts.download_artifacts(run_id=runs[0].info.run_id, artifact_path="hand_over.json", dst_path=str(tmp_path))
+    assert json.loads(Path(path).read_text())["over"] == "1"
+
+
+def test_unknown_models_and_versions_are_told_with_the_known_ones(registry: Registry) -> None:
+    with pytest.raises(PromotionError, match="there is no registered model 'cats'; known: faces"):
+        Registry(registry.workspace, "cats").promote()
+    with pytest.raises(PromotionError, match="faces has no version '7'; there are: 1, 2, 3"):
+        registry.promote("7")
+    assert registry.holder(CHALLENGER) == "2"
