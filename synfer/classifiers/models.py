@@ -55,8 +55,12 @@ class Network(nn.Module):
         """Penultimate features (N, width): pooled and, without a grid, layer-normalised, so of unit scale whatever the backbone."""
         if images.shape[-1] != self.image_size:
             images = F.interpolate(images, size=(self.image_size, self.image_size), mode="bilinear", antialias=True, align_corners=False)
-        (maps,) = self.backbone((images * 0.5 + 0.5 - self.mean) / self.std)  # [(N, C, h, w)]
+        (maps,) = self.backbone(self.normalised(images))  # [(N, C, h, w)]
         return self.norm(F.adaptive_avg_pool2d(maps, self.cells).flatten(1))
+
+    def normalised(self, images: torch.Tensor) -> torch.Tensor:
+        """Images in [-1, 1] with the mean and the spread that the backbone was made for."""
+        return (images * 0.5 + 0.5 - self.mean) / self.std
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(images))
