@@ -7,30 +7,32 @@ for, and shards are written into a hidden folder that takes its name at the end.
 from __future__ import annotations
 
 import inspect
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from components.imports.account import COPIES, SKIPPED, Account
 from components.imports.images import Checked, check_image, format_of
-from components.imports.splits import SHARES, groups_of, split_rows
+from components.imports.probe import Probe, probe_labels
+from components.imports.splits import SHARES, kept_together, split_rows
 from components.imports.survey import Problems, Survey, items_of, survey
 from components.near_duplicates import near_duplicate_clusters
-from synfer.datasets.entries import DatasetError, Entry, Format, Item, Layout
-from synfer.datasets.label_order import label_order_warnings
+from synfer.datasets.entries import DatasetError, Entry, Item, Layout
 from synfer.datasets.registry import known_format
-from synfer.files import write_json
+from synfer.files import whole_folder, write_json
 from synfer.images import ImageError, write_shard
 from synfer.manifest import SPLITS, write_manifest
 from synfer.vocabulary import AU_COUNT, AU_INDEX, EXPRESSIONS
 
-CARD, SKIPPED, COPIES = "card.json", "skipped.csv", "near_duplicates.csv"
+if TYPE_CHECKING:  # it needs torch, most imports do not
+    from synfer.classifiers.embedding import Embedding
+
+CARD = "card.json"
 _SHARD_IMAGES = 1000
 _SHARD_BYTES = 64 << 20
 _PIXELS = "pixels"  # parameter of readers for which images are work
@@ -67,13 +69,16 @@ def import_dataset(
     size: int | None = None,
     skip_bad: int = 0,
     seed: int = 0,
+    embedding: Embedding | None = None,
+    probe: Probe | None = None,
     shard_images: int = _SHARD_IMAGES,
 ) -> Imported:
     """Write the data set at `root` to the new dataset folder `out`.
 
     `options` go to the reader. A set without splits, or any with `resplit`, is parted by `shares`; a split of `carve` that it lacks is
-    taken from its train. Up to `skip_bad` images that cannot be taken are passed over and recorded. A killed call leaves nothing at `out`.
-    Raises DatasetError, or LabelError of the options, with `out` not made.
+    taken from its train. Up to `skip_bad` images that cannot be taken are passed over and recorded. With an `embedding` the look-alikes
+    among people of unknown name stay in one split; with a `probe` the order of the labels is checked. A killed call leaves nothing at
+    `out`. Raises DatasetError, or LabelError of the options, with `out` not made.
     """
     if out.exists():
         raise DatasetError(f"{out} exists already; choose another name, or remove it first")
@@ -82,31 +87,20 @@ def import_dataset(
     entries = _reader(layout, root, options or {}, format_name)
     problems = Problems(skip_bad)
     surveyed = survey(entries(pixels=False), problems, where=str(root))
-    with _new_folder(out) as work:
+    with whole_folder(out) as work:
         taken = _write_images(items_of(entries()), surveyed, problems, work, size=size, shard_images=shard_images)
         frame = pd.DataFrame(taken.rows)
         taken.rows.clear()
         frame["split"] = "" if resplit else frame["split"]
         clusters = near_duplicate_clusters(taken.hashes)
-        frame["split"] = split_rows(frame, groups_of(frame, clusters), shares=shares, carve=carve, seed=seed)
+        together = kept_together(frame, clusters, work, carve=carve, embedding=embedding)
+        frame["split"] = split_rows(frame, together.groups, shares=shares, carve=carve, seed=seed)
         copies = _copies_across(frame, clusters)
-        notes = _notes(known, layout, surveyed, frame, problems, taken.blank, copies)
+        probed = None if probe is None else probe_labels(work, frame, probe, seed=seed)
+        account = Account(known, layout, surveyed, frame, problems, taken.blank, copies, together, probed)
         _write_tables(work, _columns(frame), problems, copies)
-        write_json(work / CARD, _card(format_name, known, layout, frame, surveyed, problems, notes, taken.blank, resplit=resplit))
-    return Imported(out, _counts(frame), notes)
-
-
-@contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
-    """A hidden folder beside `path` that takes its name at the end, in one step; on an error it is removed."""
-    work = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(work, ignore_errors=True)  # of a killed call
-    work.mkdir(parents=True)
-    try:
-        yield work
-        work.rename(path)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        write_json(work / CARD, {"format": format_name, **account.card(resplit=resplit)})
+    return Imported(out, _counts(frame), account.notes())
 
 
 def _reader(layout: Layout, root: Path, options: Mapping[str, Any], format_name: str) -> Callable[..., Iterator[Entry]]:
@@ -228,40 +222,3 @@ def _counts(frame: pd.DataFrame) -> pd.DataFrame:
     """Images by expression (rows, "" for none) and split (columns), without empty rows."""
     counts = pd.crosstab(frame["expression"], frame["split"])
     return counts.reindex(index=[name for name in (*EXPRESSIONS, "") if name in counts.index], columns=list(SPLITS), fill_value=0)
-
-
-def _notes(
-    known: Format, layout: Layout, surveyed: Survey, frame: pd.DataFrame, problems: Problems, blank: Sequence[str], copies: pd.DataFrame
-) -> list[str]:
-    notes = [layout.note] if layout.note else []
-    notes += [f"labels: {warning}" for warning in label_order_warnings(surveyed.expressions, known.published)]
-    published, labelled = sum(known.published.values()), sum(surveyed.expressions[name] for name in known.published)
-    notes += [f"{labelled} of the {published} published images are here"] if labelled < published else []
-    notes += [f"{count} left out: {why}" for why, count in surveyed.left_out.items()]
-    notes += [f"{len(blank)} left out: blank, such as {blank[0]}"] if blank else []
-    notes += [f"{len(problems.found)} could not be taken, see {SKIPPED}"] if problems.found else []
-    notes += [f"{len(copies)} near-duplicates lie in more than one split, see {COPIES}"] if len(copies) else []
-    lacking = [split for split in SPLITS if not (frame["split"] == split).any()]
-    notes += [f"no {split} split: the pipeline needs one; take it from train with --carve {split}" for split in lacking]
-    return notes
-
-
-def _card(
-    format_name: str, known: Format, layout: Layout, frame: pd.DataFrame, surveyed: Survey, problems: Problems, notes: Sequence[str],
-    blank: Sequence[str], *, resplit: bool,
-) -> dict[str, Any]:  # fmt: skip
-    own = sorted(split for split in surveyed.splits if split) if not resplit else []
-    return {
-        "format": format_name,
-        "title": known.title,
-        "layout": layout.name,
-        "license": known.licence,
-        "source": known.source,
-        "images": {split: int((frame["split"] == split).sum()) for split in SPLITS},
-        "expressions": {str(name): int(count) for name, count in frame["expression"].value_counts().items()},
-        "identities": int(frame.loc[frame["identity"] != "", "identity"].nunique()),
-        "own_splits": own,
-        "left_out": {**surveyed.left_out, **({"blank": len(blank)} if blank else {})},
-        "skipped": len(problems.found),
-        "notes": list(notes),
-    }

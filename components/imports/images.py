@@ -39,7 +39,7 @@ def check_image(item: Item, *, size: int | None = None) -> Checked:
     if item.box is not None:
         pixels = _cropped(pixels, item.box, item.where)
     if size is not None:
-        pixels = resize(_square(pixels), size)
+        pixels = resize(square(pixels), size)
     if pixels is not whole or kind not in _KEPT:
         data = encode_webp(pixels, quality=_QUALITY) if kind in _LOSSY else encode_png(pixels)
     return Checked(data, hashlib.sha256(data).hexdigest(), perceptual_hash(pixels), blank=bool(pixels.min() == pixels.max()))
@@ -73,7 +73,8 @@ def _cropped(pixels: np.ndarray, box: tuple[int, int, int, int], where: str) -> 
     return np.ascontiguousarray(found)
 
 
-def _square(pixels: np.ndarray) -> np.ndarray:
+def square(pixels: np.ndarray) -> np.ndarray:
+    """The square in the middle of an image."""
     height, width = pixels.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -1,4 +1,4 @@
-"""Splits of an imported data set: its own where it has them, else by person, else by clusters of near-duplicates.
+"""Splits of an imported data set: its own where it has them, else by person, else by clusters of near-duplicates or of look-alikes.
 
 Nobody, and no near copy, comes to lie in two of the splits that are made here; what a set's own splits mix is told, not changed.
 """
@@ -6,6 +6,9 @@ Nobody, and no near copy, comes to lie in two of the splits that are made here; 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,6 +17,9 @@ from synfer.datasets.entries import DatasetError
 from synfer.manifest import SPLITS
 from synfer.seeding import derive_seed
 from synfer.vocabulary import unknown
+
+if TYPE_CHECKING:  # it needs torch, most imports do not
+    from synfer.classifiers.embedding import Embedding
 
 SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 
@@ -38,9 +44,49 @@ def parse_splits(text: str) -> tuple[str, ...]:
     return names
 
 
-def groups_of(frame: pd.DataFrame, clusters: np.ndarray) -> np.ndarray:
-    """What stays together, str (N,): a person; of a face of nobody known, its near-duplicates."""
-    return np.where(frame["identity"] != "", "person " + frame["identity"], "cluster " + pd.Series(clusters, index=frame.index).astype(str))
+@dataclass(frozen=True, eq=False)
+class Together:
+    """What stays together: a group of every row, str (N,); `nameless` of the rows are parted here although nobody says who they show.
+
+    Where an embedding was used, its name, and how many groups of look-alikes it made of them, the largest of how many images.
+    """
+
+    groups: np.ndarray
+    nameless: int
+    embedding: str = ""
+    look_alikes: int = 0
+    largest: int = 0
+
+
+def kept_together(frame: pd.DataFrame, near: np.ndarray, folder: Path, *, carve: Sequence[str], embedding: Embedding | None) -> Together:
+    """A person's faces; of people of unknown name near-duplicates (clusters `near`, int (N,)) and, with an embedding, look-alikes.
+
+    `folder` holds the images. Faces that keep the set's own split are not looked at.
+    """
+    groups = groups_of(frame, near)
+    nameless = np.flatnonzero((frame["identity"] == "").to_numpy() & _parted(frame["split"].to_numpy(dtype=object), carve))
+    if embedding is None or not len(nameless):
+        return Together(groups, len(nameless))
+    from components.imports.look_alikes import embed, largest_group, look_alikes
+
+    vectors = embed(folder, frame["sample_id"].iloc[nameless].tolist(), embedding)
+    found = look_alikes(vectors, near[nameless], largest=largest_group(len(nameless)))
+    groups[nameless] = [f"look-alikes {number}" for number in found]
+    sizes = np.unique(found, return_counts=True)[1]
+    return Together(groups, len(nameless), embedding.name, len(sizes), int(sizes.max()))
+
+
+def groups_of(frame: pd.DataFrame, near: np.ndarray) -> np.ndarray:
+    """A person, or of a face of nobody known its near-duplicates, as text (N,)."""
+    clusters = "cluster " + pd.Series(near, index=frame.index).astype(str)
+    return np.where(frame["identity"] != "", "person " + frame["identity"], clusters).astype(object)
+
+
+def _parted(given: np.ndarray, carve: Sequence[str]) -> np.ndarray:
+    """Rows, bool (N,), whose split is made here; `given` is the set's own, "" for none."""
+    if not (given != "").any():
+        return np.ones(len(given), dtype=bool)
+    return (given == "train") & (not set(carve) <= set(given))
 
 
 def split_rows(frame: pd.DataFrame, groups: np.ndarray, *, shares: Mapping[str, float], carve: Sequence[str], seed: int) -> np.ndarray:

@@ -11,6 +11,10 @@ from flows.project import console, shown
 
 if TYPE_CHECKING:
     from components.imports.dataset import Imported
+    from synfer.classifiers.embedding import Embedding
+
+KNOWN, CLUSTERS = "known", "clusters"
+EMBEDDING = "assets/fer/annotator_1"  # the least bad of the embedded networks, see docs/datasets.md
 
 
 def import_(
@@ -32,6 +36,15 @@ def import_(
     carve: Annotated[str, typer.Option(metavar="SPLITS", help="Splits to take from train where the set lacks them; '' for none.")] = "val",
     resplit: Annotated[bool, typer.Option("--resplit", help="Forget the set's own splits.")] = False,
     seed: Annotated[int, typer.Option(help="Which people go to which split.")] = 0,
+    identities: Annotated[
+        str, typer.Option(metavar="known|clusters", help="Where nobody says who is on an image: clusters keeps look-alikes in one split.")
+    ] = KNOWN,
+    embedding: Annotated[
+        str | None, typer.Option(metavar="MODEL", help=f"What sees who looks alike: a folder, or a timm model; by default {EMBEDDING}.")
+    ] = None,
+    probe: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Folder of a classifier that checks the order of the labels on some of the faces.")
+    ] = None,
     track: Annotated[bool, typer.Option("--track", help="Enter it into data.dvc.")] = False,
     map_: Annotated[
         list[str] | None,
@@ -64,8 +77,11 @@ def import_(
     synfer import folder photographs --identity 'subject(\\d+)' --name studio
 
     synfer import kdef downloads/KDEF --views S,HL,HR
+
+    synfer import folder web --identities clusters --embedding models/face-recognition --probe artifacts/classifiers/real
     """
     from components.imports.dataset import import_dataset
+    from components.imports.probe import open_probe
     from components.imports.splits import parse_shares, parse_splits
     from components.workspace import Workspace
     from synfer.datasets.entries import DatasetError
@@ -82,7 +98,7 @@ def import_(
         raise DatasetError(f"--track needs a folder below data/, not {place}")
     done = import_dataset(
         format_, root, place, options=options, shares=parse_shares(shares), carve=parse_splits(carve), resplit=resplit, size=size,
-        skip_bad=skip_bad, seed=seed,
+        skip_bad=skip_bad, seed=seed, embedding=_embedding(identities, embedding), probe=None if probe is None else open_probe(probe),
     )  # fmt: skip
     _tell(done)
     if track:
@@ -90,6 +106,23 @@ def import_(
 
         workspace = Workspace.find(Path.cwd())
         console().print(f"data.dvc: {shown(done.folder, workspace.root)} {enter(workspace, done.folder.resolve())}")
+
+
+def _embedding(identities: str, model: str | None) -> Embedding | None:
+    """The network that sees who looks alike, where one is asked for."""
+    from components.workspace import Workspace
+    from synfer.datasets.entries import DatasetError
+    from synfer.vocabulary import unknown
+
+    if identities not in (KNOWN, CLUSTERS):
+        raise DatasetError(unknown("identities", identities, (KNOWN, CLUSTERS)))
+    if identities == KNOWN:
+        if model is not None:
+            raise DatasetError(f"--embedding says nothing without --identities {CLUSTERS}")
+        return None
+    from synfer.classifiers.embedding import open_embedding
+
+    return open_embedding(model or str(Workspace.find(Path.cwd()).resolve(EMBEDDING)))
 
 
 def _tell(done: Imported) -> None:

@@ -17,7 +17,8 @@ import yaml
 from PIL import Image
 
 from components.corpus import read_corpus
-from components.imports.dataset import CARD, COPIES, SKIPPED, import_dataset
+from components.imports.account import COPIES, SKIPPED
+from components.imports.dataset import CARD, import_dataset
 from components.imports.splits import part
 from components.imports.survey import short_names
 from components.near_duplicates import near_duplicate_clusters
@@ -307,7 +308,7 @@ for number, moment in enumerate(moments):
     if not child:
         import_dataset("folder", faces, out, shard_images=4)
         os._exit(0)
-    there = out.with_name(f".{out.name}.partial") / moment
+    there = out.with_name(f".{out.name}.unfinished") / moment
     while not (time.monotonic() - began > float(moment) if moment[0].isdigit() else there.exists()):
         if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             break
