@@ -20,6 +20,7 @@ from flows.commands.promote import promote, rollback
 from flows.commands.render import render
 from flows.commands.run import run
 from flows.commands.sample import sample
+from flows.commands.serve import serve
 from flows.commands.ui import ui
 from flows.commands.verify import verify
 from synfer.errors import SynferError
@@ -45,6 +46,7 @@ app.command()(export)
 app.command()(promote)
 app.command()(rollback)
 app.command()(predict)
+app.command()(serve)
 app.command()(assets)
 app.command()(ui)
 
