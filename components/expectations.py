@@ -19,7 +19,7 @@ from great_expectations.expectations.metadata_types import FailureSeverity
 from synfer.annotation.rectify import ACTIONS
 from synfer.config import Validation
 from synfer.files import replace_folder
-from synfer.vocabulary import MAX_INTENSITY
+from synfer.vocabulary import COMPOUNDS, MAX_INTENSITY
 
 MIN_CONTRAST = 6.0
 """Standard deviation of grey levels 0..255 below which an image counts as blank; a face under the dimmest light has more than 15."""
@@ -54,7 +54,7 @@ def _manifest(classes: Sequence[str]) -> list[gxe.Expectation]:
         _critical(gxe.ExpectColumnValuesToBeUnique, "No sample_id occurs twice", column="sample_id"),
         _critical(gxe.ExpectColumnValuesToBeUnique, "Every image has a seed of its own", column="seed"),
         _critical(gxe.ExpectColumnValuesToBeInSet, "Generated faces only train", column="split", value_set=["train"]),
-        _critical(gxe.ExpectColumnValuesToBeInSet, "What was asked is a class", column="expression", value_set=[*classes]),
+        _critical(gxe.ExpectColumnValuesToBeInSet, "What was asked is known", column="asked", value_set=[*classes, *COMPOUNDS]),
         _warning(gxe.ExpectColumnValueLengthsToBeBetween, "Every image has a caption", column="caption", min_value=1),
         _critical(gxe.ExpectColumnValuesToBeBetween, "No AU intensity is below 0", column="au_min", min_value=0),
         _critical(gxe.ExpectColumnValuesToBeBetween, "No AU intensity is above 5", column="au_max", max_value=MAX_INTENSITY),

@@ -62,7 +62,9 @@ def score_generation(
 ) -> None:
     """Judge the generated faces and measure their realism; write predictions, metrics, tables and figures."""
     judge = load(fer_models / "judge", device=torch_device(common.device))
-    rows = take_balanced(rectified, section.judged_images)
+    rows = take_balanced(rectified[rectified["expression"].isin(common.expressions)], section.judged_images)
+    if rows.empty:
+        return  # compound expressions alone: no class that a judge could confirm
     images = load_images(synthesis, rows["sample_id"].tolist(), size=common.image_size)
     by_guide = _seen_by_guide(images, steered_by(synthesis), fer_models=fer_models, generator=generator, common=common)
     intent = class_indices(rows["expression"].tolist(), common.expressions)

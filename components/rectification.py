@@ -4,6 +4,9 @@ Everything is calibrated and every threshold chosen on val, whose intents are si
 gains label, posterior, entropy, agreement, action, reason, weight and the members' calibrated probabilities `p_<member>`; all rows stay.
 A softened row is to be trained on its posterior, a kept or relabelled one on its label. Where FERAnno reads AUs, `aus_seen` holds them, and
 a face that grossly contradicts what was asked is softened instead of asserted (see `synfer.annotation.au_consistency`).
+
+A face that was asked for a compound expression has no intent among the classes: its posterior is the members' alone, and where its two
+parts together are as sure as a label must be, it is softened, never asserted as one of them.
 """
 
 from __future__ import annotations
@@ -21,13 +24,14 @@ from components.feranno import PREDICTIONS
 from components.member_scores import folder_scores, held_out_scores, load_members
 from components.rectification_record import Outcome, record_outcome
 from synfer.annotation.au_consistency import soften_contradicting
+from synfer.annotation.reasons import NO_LABEL, what_members_see
 from synfer.annotation.rectifier import Rectified, rectify_labels
 from synfer.annotation.rectify import ACTIONS
 from synfer.classifiers.examples import class_indices
 from synfer.config import Common, Rectification
 from synfer.manifest import read_manifest, stack, write_manifest
 from synfer.seeding import derive_seed
-from synfer.vocabulary import EXPRESSIONS
+from synfer.vocabulary import COMPOUNDS, EXPRESSIONS
 
 
 def run(
@@ -47,10 +51,12 @@ def run(
     held_out = held_out_scores(members, development=development, feranno=feranno, batch_size=section.batch_size)
     scores, aus = folder_scores(members, synthesis, frame["sample_id"].tolist(), batch_size=section.batch_size)
     rectified = rectify_labels(
-        scores, class_indices(frame["expression"].tolist(), classes), held_out, classes=classes, pool=section.pool,
+        scores, _intents(frame, classes), held_out, classes=classes, pool=section.pool,
         intent_strength=section.intent_strength, target_precision=section.target_precision, min_coverage=section.min_coverage,
         seed=derive_seed(common.seed, "rectification"),
     )  # fmt: skip
+    if "compound" in frame.columns:
+        rectified = with_compounds(rectified, frame["compound"].tolist())
     check = _au_check(frame, aus, development, feranno) if section.au_consistency else None
     if check is not None:
         rectified = without_contradictions(rectified, check)
@@ -59,6 +65,32 @@ def run(
     write_manifest(decided, out)
     outcome = Outcome(decided, rectified, held_out, section.min_coverage, check)
     record_outcome(outcome, images=synthesis, image_size=common.image_size, out=out)
+
+
+def _intents(frame: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
+    """Class index (N,) of what was asked, -1 for a compound expression, which is no class."""
+    asked, intents = frame["expression"].to_numpy() != "", np.full(len(frame), -1)
+    intents[asked] = class_indices(frame.loc[asked, "expression"].tolist(), classes)
+    return intents
+
+
+def with_compounds(rectified: Rectified, compounds: Sequence[str]) -> Rectified:
+    """The same, but a face asked for a compound ("" for none) is softened where its label is one of the parts and both together are sure.
+
+    Du et al. 2014 (doi 10.1073/pnas.1322355111): a compound expression shows the AUs of both its parts, so members are split between them.
+    """
+    decisions, classes, words = rectified.decisions, rectified.classes, list(rectified.reasons)
+    action = decisions.action.copy()
+    for row in (row for row, compound in enumerate(compounds) if compound):
+        parts = COMPOUNDS[compounds[row]]
+        shares = {part: float(rectified.posterior[row, classes.index(part)]) for part in parts}
+        words[row] = words[row].replace(NO_LABEL, f"asked was {compounds[row]}")
+        if classes[decisions.label[row]] in parts and sum(shares.values()) >= rectified.thresholds.reject_below:
+            action[row] = ACTIONS.index("soften")
+            seen = what_members_see({name: classes[int(found[row].argmax())] for name, found in rectified.probabilities.items()})
+            soft = ", ".join(f"{part} {share:.2f}" for part, share in shares.items())
+            words[row] = f"{seen}; soft label {soft}; asked was {compounds[row]}"
+    return replace(rectified, decisions=replace(decisions, action=action), reasons=words)
 
 
 def _au_check(frame: pd.DataFrame, seen: np.ndarray, development: Path, feranno: Path) -> AuCheck | None:

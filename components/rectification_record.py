@@ -86,7 +86,8 @@ def _metrics(record: Record, outcome: Outcome, ece: float) -> None:
     share(record, "rectification/kept", int((frame["action"] != "reject").sum()), n)
     for action, key in zip(ACTIONS, ("kept_as_asked", "relabelled", "softened", "rejected"), strict=True):
         share(record, f"rectification/{key}", int((frame["action"] == action).sum()), n)
-    share(record, "rectification/agreement", int((frame["label"] == frame["expression"]).sum()), n)
+    if len(asked := frame[frame["expression"] != ""]):  # a compound expression is no label
+        share(record, "rectification/agreement", int((asked["label"] == asked["expression"]).sum()), len(asked))
     if outcome.rectified.noise is not None:
         record.metric("rectification/intent_wrong", outcome.rectified.noise.wrong, n=n)
         record.metric("rectification/intent_strength", outcome.rectified.intent_strength)
@@ -167,7 +168,8 @@ def _figures(record: Record, outcome: Outcome, diagrams: dict[str, tuple[Reliabi
         "actions", action_bars(ordered), title="What happened to the labels",
         caption="Kept as asked, relabelled to what is seen, softened to a distribution, or rejected; by the expression that was asked.",
     )  # fmt: skip
-    asked, rectified = (class_indices(frame[column].tolist(), classes) for column in ("expression", "label"))
+    basic = frame[frame["expression"] != ""]
+    asked, rectified = (class_indices(basic[column].tolist(), classes) for column in ("expression", "label"))
     counts = confusion(asked, rectified, len(classes))
     record.figure(
         "confusion", confusion_matrices({"generated faces": counts}, classes, rows="asked", columns="rectified label"),

@@ -126,4 +126,4 @@ def _example(row: pd.Series, face: np.ndarray) -> Example:
     posterior = np.asarray(row["posterior"])
     top = tuple((EXPRESSIONS[index], float(posterior[index])) for index in np.argsort(-posterior, kind="stable")[:3])
     image = data_uri(encode_webp(face, quality=92), "webp")
-    return Example(image, row["expression"], row["label"], row["action"], row["reason"], top)
+    return Example(image, row["expression"] or row.get("compound", ""), row["label"], row["action"], row["reason"], top)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from components.near_duplicates import near_duplicates, perceptual_hash
 from synfer.images import ImageError, decode, is_marked_generated, iter_encoded
 from synfer.manifest import stack
-from synfer.vocabulary import exclusion_conflicts
+from synfer.vocabulary import COMPOUNDS, exclusion_conflicts
 
 
 def image_facts(frame: pd.DataFrame, images: Path) -> pd.DataFrame:
@@ -23,8 +23,12 @@ def image_facts(frame: pd.DataFrame, images: Path) -> pd.DataFrame:
     as_hashed, marked, contrast (standard deviation of its grey levels 0..255), duplicate (see `near_duplicates`).
     """
     aus, conflicts = stack(frame, "aus"), [len(exclusion_conflicts(np.asarray(vector))) for vector in frame["aus"]]
+    compound = frame["compound"] if "compound" in frame.columns else pd.Series("", index=frame.index)
     facts = frame[["sample_id", "split", "expression", "caption", "seed", "label", "action", "entropy", "agreement", "reason"]].assign(
-        confirmed=(frame["label"] == frame["expression"]).astype(int),
+        asked=frame["expression"].where(compound == "", compound),
+        confirmed=[
+            int(label in COMPOUNDS.get(joined, (asked,))) for label, asked, joined in zip(frame["label"], frame["expression"], compound)
+        ],
         kept=(frame["action"] != "reject").astype(int),
         au_min=np.nanmin(aus, axis=1),
         au_max=np.nanmax(aus, axis=1),

@@ -9,6 +9,7 @@ import numpy as np
 
 from synfer.annotation.rectify import ACTIONS, Decisions, Thresholds
 
+NO_LABEL = "no label came with it"
 _COUNTS = {2: "both", 3: "all three", 4: "all four"}
 
 
@@ -47,13 +48,13 @@ def reasons(
 ) -> list[str]:
     """One sentence an image: `posterior` (N, K), `intents` (N,), each member's first `choices` (N,), and what was decided.
 
-    `origin` is the word for an intent: "asked" of a generator, or "given" with a data set.
+    An intent of -1 is none. `origin` is the word for an intent: "asked" of a generator, or "given" with a data set.
     """
     sentences = []
     for row in range(len(posterior)):
         seen = what_members_see({member: classes[choice[row]] for member, choice in choices.items()})
         label = f"{classes[decisions.label[row]]} ({decisions.confidence[row]:.2f})"
-        came = "no label came with it" if intents is None else f"{origin} was {classes[intents[row]]}"
+        came = NO_LABEL if intents is None or intents[row] < 0 else f"{origin} was {classes[intents[row]]}"
         sentences.append(
             {
                 "keep": f"{seen}; {label} as {origin}",

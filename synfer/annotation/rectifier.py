@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from synfer.annotation.calibration import draw_classes
+from synfer.annotation.calibration import check_labels, draw_classes
 from synfer.annotation.intent import choose_strength, estimate_noise, posterior
 from synfer.annotation.label_noise import LabelNoise
 from synfer.annotation.pooling import Members, Pool, fit_pool
@@ -83,21 +83,33 @@ def rectify_labels(
 ) -> Rectified:
     """Rectify the labels of images that the members gave scores (N, K).
 
-    `given` are the class indices (N,) of the labels as they came, None where none did: then the label is the members' and its action is
-    relabel, soften or reject. `equal_margins` says that every class is shown as often as it is given, which a generator's plan promises and
-    other labels do not. `origin` is what the reasons call such a label ("asked" of a generator, "given" with a data set); `seed` draws the
-    simulation on the held-out faces. Raises AnnotationError where members, labels or settings do not fit together.
+    `given` are the class indices (N,) of the labels as they came, -1 for an image without one, None where none did: then the label is the
+    members' and its action is relabel, soften or reject. `equal_margins` says that every class is shown as often as it is given, which a
+    generator's plan promises and other labels do not. `origin` is what the reasons call such a label ("asked" of a generator, "given" with
+    a data set); `seed` draws the simulation on the held-out faces. Raises AnnotationError where members, labels or settings do not fit
+    together.
     """
     fitted = fit_pool(held_out.members, held_out.labels, rule=pool)
     pooled, probabilities = fitted.likelihood(members), fitted.calibrated(members)
-    noise = None if given is None else estimate_noise(pooled, given, equal_margins=equal_margins)
+    given = _given_at_all(given, pooled)
+    noise = None if given is None else estimate_noise(pooled[given >= 0], given[given >= 0], equal_margins=equal_margins)
     simulated, strength = _simulate(fitted, held_out, noise, intent_strength, seed)
     thresholds = choose_thresholds(simulated.posterior, simulated.truth, target=target_precision, min_coverage=min_coverage)
-    result = pooled if given is None or noise is None else posterior(pooled, given, noise, strength=strength)
+    result = pooled
+    if given is not None and noise is not None:
+        result = np.where((given >= 0)[:, None], posterior(pooled, np.maximum(given, 0), noise, strength=strength), pooled)
     choices = {name: found.argmax(axis=1) for name, found in probabilities.items()}
     decisions = decide(result, given, np.stack(list(choices.values())), thresholds)
     words = reasons(result, given, choices, decisions, thresholds, classes=classes, origin=origin)
     return Rectified(tuple(classes), result, decisions, words, noise, strength, thresholds, fitted, probabilities, simulated)
+
+
+def _given_at_all(given: np.ndarray | None, pooled: np.ndarray) -> np.ndarray | None:
+    """The labels as they came, None where no image came with one; raises AnnotationError if they do not belong to the images."""
+    if given is None or not (given >= 0).any():
+        return None
+    check_labels(pooled, np.maximum(given, 0))
+    return given
 
 
 def _simulate(

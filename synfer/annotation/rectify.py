@@ -125,13 +125,13 @@ def _last_of_ties(curve: Curve) -> np.ndarray:
 def decide(posterior: np.ndarray, intents: np.ndarray | None, member_choices: np.ndarray, thresholds: Thresholds) -> Decisions:
     """The action for each image from its posterior (N, K), intent (N,) and the members' first choices (M, N).
 
-    Without intents nothing can be kept: a label that is asserted is the members', which is `relabel`.
+    Without an intent (none at all, or -1) nothing can be kept: a label that is asserted is the members', which is `relabel`.
     """
     label = posterior.argmax(axis=1)
     confidence = posterior.max(axis=1)
     action = np.full(len(posterior), ACTIONS.index("relabel"))
     if intents is not None:
-        check_labels(posterior, intents)
+        check_labels(posterior, np.maximum(intents, 0))
         action[label == intents] = ACTIONS.index("keep")
     action[confidence < thresholds.assert_from] = ACTIONS.index("soften")
     action[confidence < thresholds.reject_below] = ACTIONS.index("reject")

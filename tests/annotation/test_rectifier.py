@@ -93,3 +93,18 @@ def test_frequent_classes_of_val_are_not_preferred_among_other_faces(shares: np.
     assert wrong < least + 0.015
     assert np.abs(found.pool.likelihood(members) - np.exp(log_probabilities(likelihood))).mean() < 0.02
     assert found.decisions.confidence.mean() == pytest.approx(1 - wrong, abs=0.015)
+
+
+def test_an_image_without_a_label_among_labelled_ones_is_left_to_the_members() -> None:
+    rng = np.random.default_rng(4)
+    held_truth, held = faces(rng, 500)
+    truth, members = faces(rng, 400)
+    given, none = noisy(truth, 0.2, rng), np.arange(400) % 4 == 0
+    partly = rectify_labels(members, np.where(none, -1, given), HeldOut(held, held_truth), classes=CLASSES)
+    assert np.array_equal(partly.posterior[none], partly.pool.likelihood(members)[none])
+    assert not (partly.decisions.action[none] == ACTIONS.index("keep")).any()
+    assert {"no label came with it" in partly.reasons[row] for row in np.flatnonzero(none & (partly.decisions.action != 0))} == {True}
+    labelled_alone = rectify_labels(
+        {name: scores[~none] for name, scores in members.items()}, given[~none], HeldOut(held, held_truth), classes=CLASSES
+    )
+    assert partly.posterior[~none] == pytest.approx(labelled_alone.posterior)

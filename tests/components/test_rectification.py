@@ -105,6 +105,27 @@ def test_a_face_that_contradicts_its_aus_is_not_asserted(out: Path) -> None:
     assert (decided["weight"] == 1).all()
 
 
+def test_a_compound_face_is_softened_where_its_two_parts_are_sure_and_never_asserted() -> None:
+    classes = list(DEFAULT_EXPRESSIONS)
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 7, 700)
+    held_out = HeldOut({"annotator_0": 6.0 * np.eye(7)[truth] + rng.normal(0, 1, (700, 7))}, truth)
+    happy, surprised, fear = (classes.index(name) for name in ("happiness", "surprise", "fear"))
+    scores = np.zeros((4, 7))
+    scores[0, [happy, surprised]] = 8.0  # both parts
+    scores[1, happy] = 8.0  # one of them alone
+    scores[2, fear] = 8.0  # something else
+    scores[3, happy] = 8.0  # was asked for happiness itself
+    rectified = rectify_labels({"annotator_0": scores}, np.array([-1, -1, -1, happy]), held_out, classes=classes)
+    decided = rectification.with_compounds(rectified, [*["happily surprised"] * 3, ""])
+    assert [ACTIONS[action] for action in decided.decisions.action] == ["soften", "soften", "relabel", "keep"]
+    assert decided.posterior[0, [happy, surprised]] == pytest.approx([0.5, 0.5], abs=0.02)
+    assert decided.reasons[0].endswith("asked was happily surprised")
+    assert "soft label happiness 0.5" in decided.reasons[0]
+    assert decided.reasons[2].endswith("fear (1.00), asked was happily surprised")
+    assert "compound" not in decided.reasons[3] and decided.reasons[3] == rectified.reasons[3]
+
+
 def test_a_head_of_another_corpus_is_refused(world: Workspace, settings: Config, head: Path, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign"
     foreign.mkdir()
