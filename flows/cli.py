@@ -15,6 +15,7 @@ from flows.commands.export import export
 from flows.commands.flow import app as flow_app
 from flows.commands.import_dataset import import_
 from flows.commands.params import params
+from flows.commands.plan import plan
 from flows.commands.predict import predict
 from flows.commands.promote import promote, rollback
 from flows.commands.render import render
@@ -37,6 +38,7 @@ app.add_typer(flow_app, name="flow")
 app.command()(render)
 app.command()(sample)
 app.command()(params)
+app.command()(plan)
 app.command()(corpus)
 app.command("import")(import_)
 app.command()(describe)

@@ -34,6 +34,8 @@ OPTIONAL: dict[str, pa.DataType] = {
     "votes": pa.list_(pa.int16()),  # annotators' votes over EXPRESSIONS
     "aus_sought_by": pa.list_(pa.string()),  # real faces: detectors that have looked for AUs in the image, whether they found any or not
     "layout_from": pa.string(),  # generated faces: corpus image whose layout the denoising started from; "" for fresh noise
+    "plan_cell": pa.string(),  # generated faces: cell of the plan that asked for it; "" without a plan
+    "compound": pa.string(),  # generated faces: asked compound expression, `expression` is "" then; "" for none
     "label": pa.string(),  # rectified label (argmax of `posterior`, or the intent when kept)
     "posterior": pa.list_(pa.float32()),  # pooled probabilities over EXPRESSIONS
     "entropy": pa.float32(),  # of the posterior, nats

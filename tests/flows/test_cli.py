@@ -20,7 +20,7 @@ from synfer.manifest import read_manifest, write_manifest
 from synfer.vocabulary import AU_COUNT
 
 COMMANDS = (
-    ("run",), ("flow", "pipeline"), ("render",), ("sample",), ("params",), ("corpus",), ("import",), ("describe",), ("annotate",),
+    ("run",), ("flow", "pipeline"), ("render",), ("sample",), ("params",), ("plan",), ("corpus",), ("import",), ("describe",), ("annotate",),
     ("verify",), ("export",), ("assets",), ("ui",),
 )  # fmt: skip
 
@@ -88,6 +88,8 @@ def test_help_of_run_names_every_stage(capsys: pytest.CaptureFixture[str], monke
         (["annotate", "data/mine"], 1, "artifacts/corpus/development, which does not exist; make it with: synfer run corpus"),
         (["annotate", "data/mine", "--map", "1=joy"], 2, "'1=joy': unknown expression 'joy'; known: neutral, happiness"),
         (["annotate", "data/mine", "--out", "labels.csv"], 1, "give a name that ends in .parquet"),
+        (["plan", "rar"], 2, "unknown plan 'rar' (did you mean 'rare'?)"),
+        (["plan", "rare", "--have", "laptop"], 1, "unknown release 'laptop'"),
         (["verify", "laptop"], 1, "unknown release 'laptop'"),
         (["export", "laptop", "--out", "exports/laptop"], 1, "unknown release 'laptop'"),
         (["describe", "data/mine", "--aus", "a.csv", "--au-scale", "grade"], 1, "unknown AU scale 'grade'; known: intensity, presence"),
