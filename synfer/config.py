@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from synfer.errors import SynferError
+from synfer.training_sets import check_training_set
 from synfer.vocabulary import DEFAULT_EXPRESSIONS, check_expression, unknown
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -21,6 +22,8 @@ Positive = Annotated[int, Field(ge=1)]
 Strength = Annotated[float, Field(ge=0.0)]
 Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value is False else value)]
 """YAML reads a bare `no` as false."""
+
+TrainingSet = Annotated[str, AfterValidator(check_training_set)]
 
 Expressions = Annotated[tuple[str, ...], BeforeValidator(lambda names: tuple(check_expression(name) for name in names))]
 
@@ -172,13 +175,28 @@ class Classifiers(Section):
     """Stage classifiers: what is trained on the data."""
 
     backbone: str = Field("resnet10t", description="timm architecture")
-    training_sets: tuple[Literal["real", "synthetic", "real+synthetic"], ...] = ("real", "synthetic", "real+synthetic")
+    training_sets: tuple[TrainingSet, ...] = Field(
+        ("real", "synthetic", "real+synthetic"), description="also real:1+synthetic:3 (a ratio), synthetic>real (pre-train, fine-tune)"
+    )
     train_images: Count = Field(0, description="real training images at most, 0 for as many as there are synthetic ones (equal budget)")
     epochs: Positive = 10
+    steps: Count = Field(0, description="optimiser steps of every training set (equal budget); 0: epochs over its own images")
     batch_size: Positive = 32
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     label_smoothing: Share = 0.05
+    class_balanced: bool = Field(False, description="draw every class as often as another")
+    mixup: float = Field(0.0, ge=0, description="alpha of MixUp, 0 for none; 0.2 is usual")
+    randaugment: int = Field(0, ge=0, le=30, description="magnitude of RandAugment, 0 for none; 9 is usual")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of features dropped before the last layer")
+    drop_path: float = Field(0.0, ge=0, lt=1, description="share of residual branches dropped, where timm has it for the backbone")
+    patience: Count = Field(0, description="epochs without a better UAR on val after which a training stops, 0 for never")
+    precision: Precision = Field("no", description="no, bf16, or fp16 (GPU only): precision of the forward pass")
+    pretrain: Literal["none", "simclr", "byol", "mocov3", "mae"] = Field(
+        "none", description="self-supervised start on its own images: none, simclr, byol, mocov3, mae (ViT only)"
+    )
+    pretrain_epochs: Positive = 20
+    pretrain_batch_size: int = Field(128, ge=2)
 
 
 class Evaluation(Section):
@@ -212,7 +230,7 @@ class Registration(Section):
     """Stage registration: the model that MLflow offers for promotion, and the gate before it."""
 
     model_name: str = "synfer-classifier"
-    training_set: Literal["real", "synthetic", "real+synthetic"] = "real+synthetic"
+    training_set: TrainingSet = "real+synthetic"
     min_uar: Share = Field(0.5, description="UAR on the test split that a challenger needs")
     max_ece: Share = Field(0.2, description="calibration error that a challenger may have")
     max_uar_drop: Share = Field(0.01, description="UAR that a challenger may lose against the champion, on the same faces")
@@ -223,9 +241,9 @@ class Studies(Section):
     """Studies (`synfer study`): how large they are, and the rates from which a dry run estimates their cost."""
 
     seeds: Positive = Field(3, description="trainings of every arm, each with a seed of its own")
-    labelled: float = Field(0.3333, gt=0, le=1, description="share of the real training faces whose labels a study knows; the rest is a control")
+    labelled: float = Field(0.3333, gt=0, le=1, description="share of the training faces whose labels are known; the rest is a control")
     steps: Positive = Field(1500, description="optimiser steps of a classifier, the same in all arms of a study")
-    multiples: tuple[Positive, ...] = Field((1, 2, 3, 4, 5), min_length=1, description="scaling: generated faces in multiples of the labelled ones")
+    multiples: tuple[Positive, ...] = Field((1, 2, 3, 4, 5), min_length=1, description="scaling: generated faces for each labelled one")
     real_shares: tuple[Share, ...] = Field((0.01, 0.05, 0.1, 0.25, 1.0), min_length=1, description="low_data: shares of the labelled faces")
     randaugment: Positive = Field(9, description="low_data: magnitude of RandAugment in the arm of strong augmentation")
     mixup: float = Field(0.2, ge=0, description="low_data: alpha of MixUp in the arm of strong augmentation")
@@ -240,7 +258,7 @@ class Studies(Section):
     expected_train: Count = Field(0, description="training images that a dry run assumes where the corpus is not here, 0 to refuse")
     drawn_per_second: float = Field(6.0, gt=0, description="cost: faces drawn and rectified a second, as measured on `machine`")
     trained_per_second: float = Field(600.0, gt=0, description="cost: images that a classifier learns from a second")
-    pretrained_per_second: float = Field(200.0, gt=0, description="cost: images that a self-supervised or image-text training goes through a second")
+    pretrained_per_second: float = Field(200.0, gt=0, description="cost: images that any other training goes through a second")
     adapted_per_second: float = Field(40.0, gt=0, description="cost: images that the generator learns from a second")
     machine: str = Field("two laptop cores", description="cost: the machine that the rates are of")
 

@@ -36,18 +36,32 @@ class Transformer(nn.Module):
     architecture's own, or the largest smaller ones that divide the image and give `MIN_PATCHES` a side.
     """
 
-    def __init__(self, architecture: str, image_size: int, pretrained: bool) -> None:
+    def __init__(self, architecture: str, image_size: int, pretrained: bool, **options: Any) -> None:
         super().__init__()
         self.patch_size = _patch_size(architecture, image_size)
         sizes: dict[str, Any] = {"img_size": image_size, "patch_size": self.patch_size}
-        self.vit = cast(Any, timm.create_model(architecture, pretrained=pretrained, num_classes=0, **sizes))
+        self.vit = cast(Any, timm.create_model(architecture, pretrained=pretrained, num_classes=0, **sizes, **options))
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         return self.vit.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)
 
 
-def backbone_of(architecture: str, image_size: int, pretrained: bool) -> tuple[nn.Module, int]:
-    """A network images (N, 3, H, W) -> [maps (N, C, h, w)] of at least `MIN_CELLS` cells a side, and its width C."""
+def backbone_of(architecture: str, image_size: int, pretrained: bool, *, drop_path: float = 0.0) -> tuple[nn.Module, int]:
+    """A network images (N, 3, H, W) -> [maps (N, C, h, w)] of at least `MIN_CELLS` cells a side, and its width C.
+
+    `drop_path` is the share of residual branches that training leaves out; raises ClassifierError where timm has none for the architecture.
+    """
+    try:
+        return _backbone_of(architecture, image_size, pretrained, {"drop_path_rate": drop_path} if drop_path else {})
+    except TypeError as error:
+        if not drop_path:
+            raise
+        raise ClassifierError(f"{architecture} cannot drop residual branches (drop_path {drop_path:g}): {error}") from error
+
+
+def _backbone_of(architecture: str, image_size: int, pretrained: bool, options: dict[str, Any]) -> tuple[nn.Module, int]:
+    if architecture == PLAIN and options:
+        raise TypeError("it has none")
     if architecture == PLAIN:
         _check_size(architecture, image_size, REDUCTION)
         return PlainCNN(), WIDTHS[-1]
@@ -56,12 +70,12 @@ def backbone_of(architecture: str, image_size: int, pretrained: bool) -> tuple[n
     whole, sized = _of_stages(architecture, image_size)
     info = _feature_info(whole)
     if len(set(info.reduction())) == 1 < len(info.reduction()):
-        transformer = Transformer(architecture, image_size, pretrained)
+        transformer = Transformer(architecture, image_size, pretrained, **options)
         return transformer, transformer.vit.num_features
     kept = [index for index, reduction in enumerate(info.reduction()) if image_size // reduction >= MIN_CELLS]
     if not kept:
         _check_size(architecture, image_size, info.reduction()[0])
-    backbone = timm.create_model(architecture, features_only=True, out_indices=(kept[-1],), pretrained=pretrained, **sized)
+    backbone = timm.create_model(architecture, features_only=True, out_indices=(kept[-1],), pretrained=pretrained, **sized, **options)
     return backbone, _feature_info(backbone).channels()[-1]
 
 

@@ -39,14 +39,15 @@ class Network(nn.Module):
     std: torch.Tensor
 
     def __init__(
-        self, architecture: str, outputs: int, *, classes: tuple[str, ...], image_size: int, cells: int = 1, pretrained: bool = False
-    ) -> None:
+        self, architecture: str, outputs: int, *, classes: tuple[str, ...], image_size: int, cells: int = 1, pretrained: bool = False,
+        dropout: float = 0.1, drop_path: float = 0.0,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.architecture, self.outputs, self.classes, self.image_size, self.cells = architecture, outputs, classes, image_size, cells
-        self.backbone, channels = backbone_of(architecture, image_size, pretrained)
+        self.backbone, channels = backbone_of(architecture, image_size, pretrained, drop_path=drop_path)
         self.width = channels * cells**2
         self.norm = nn.LayerNorm(self.width) if cells == 1 else nn.Identity()
-        self.head = nn.Sequential(nn.Dropout(0.1), nn.Linear(self.width, outputs)) if outputs else nn.Sequential()
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.width, outputs)) if outputs else nn.Sequential()
         settings = timm.get_pretrained_cfg(architecture) or timm.models.PretrainedCfg()
         self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(settings.std).view(1, 3, 1, 1), persistent=False)
@@ -81,16 +82,22 @@ class Classifier:
 
 
 def create(
-    architecture: str, classes: Sequence[str] | int, *, image_size: int, cells: int = 1, seed: int = 0, pretrained: bool = False
-) -> Network:
+    architecture: str, classes: Sequence[str] | int, *, image_size: int, cells: int = 1, seed: int = 0, pretrained: bool = False,
+    dropout: float = 0.1, drop_path: float = 0.0,
+) -> Network:  # fmt: skip
     """A network with fresh weights drawn from `seed`; `classes` are the names of the outputs, or only their number; 0 makes an encoder.
 
-    `pretrained` fetches the backbone's published weights. Raises ClassifierError on an unknown architecture.
+    `pretrained` fetches the backbone's published weights. `dropout` is the share of features that training leaves out before the last
+    layer, `drop_path` the share of residual branches (arXiv:1603.09382). Raises ClassifierError on an unknown architecture, or on
+    `drop_path` where timm has none for it.
     """
     outputs, names = (classes, ()) if isinstance(classes, int) else (len(classes), tuple(classes))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(architecture, outputs, classes=names, image_size=image_size, cells=cells, pretrained=pretrained)
+        return Network(
+            architecture, outputs, classes=names, image_size=image_size, cells=cells, pretrained=pretrained, dropout=dropout,
+            drop_path=drop_path,
+        )  # fmt: skip
 
 
 def save(model: Network, folder: Path, card: dict[str, Any]) -> str:

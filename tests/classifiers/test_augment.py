@@ -1,10 +1,11 @@
 """Augmentation is seeded, keeps range and sense, and a mirrored face has mirrored action units."""
 
 import numpy as np
+import pytest
 import torch
 
-from synfer.classifiers.augment import jitter, mirror
-from synfer.classifiers.fit import action_units
+from synfer.classifiers.augment import AugmentationError, jitter, mirror, mix_up, random_operations
+from synfer.classifiers.fit import action_units, soft_cross_entropy
 from synfer.vocabulary import AU_CODES, AU_COUNT, AU_INDEX, flip_aus
 
 
@@ -50,3 +51,31 @@ def test_a_mirrored_face_has_mirrored_action_units() -> None:
     assert (targets[is_mirrored][:, AU_INDEX["R12"]] == 3).all()
     assert (targets[~is_mirrored][:, AU_INDEX["L12"]] == 3).all()
     assert np.allclose(mirrored.numpy(), flip_aus(aus.numpy()))
+
+
+def test_randaugment_treats_every_image_in_its_own_way_and_keeps_the_type() -> None:
+    same = np.repeat(np.random.default_rng(0).integers(0, 256, (1, 24, 24, 3), dtype=np.uint8), 8, axis=0)
+    torch.manual_seed(0)
+    found = random_operations(same, 9)
+    assert (found.shape, found.dtype) == (same.shape, np.uint8)
+    assert len({image.tobytes() for image in found}) > 4
+    torch.manual_seed(0)
+    assert np.array_equal(found, random_operations(same, 9))
+    assert random_operations(same, 0) is same
+    with pytest.raises(AugmentationError, match=r"magnitude is 31, it must lie in 0\.\.30"):
+        random_operations(same, 31)
+
+
+def test_mixup_is_the_mixture_of_the_weighted_losses() -> None:
+    generator = seeded()
+    batch, logits = images(6), torch.randn(6, 3, generator=generator)
+    targets, weights = torch.rand(6, 3, generator=generator).softmax(1), torch.tensor([1.0, 0.0, 0.5, 2.0, 0.0, 0.0])
+    torch.manual_seed(0)
+    mixed, mixed_targets, mixed_weights = mix_up(batch, targets, weights, alpha=0.4)
+    share = float(((mixed - batch.roll(1, 0)) / (batch - batch.roll(1, 0))).median())
+    assert 0 < share < 1
+    assert torch.allclose(mixed, share * batch + (1 - share) * batch.roll(1, 0), atol=1e-4)
+    found = soft_cross_entropy(logits, mixed_targets, 0.0) * mixed_weights
+    own, neighbours = (soft_cross_entropy(logits, labels, 0.0) for labels in (targets, targets.roll(1, 0)))
+    assert torch.allclose(found, share * weights * own + (1 - share) * weights.roll(1, 0) * neighbours, atol=1e-4)
+    assert found[5] == 0  # neither the image nor its neighbour has a weight

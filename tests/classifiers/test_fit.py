@@ -1,5 +1,8 @@
 """Training learns, obeys weights and seeds, and keeps the best epoch."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from synfer.classifiers.examples import Examples, ExamplesError, examples
 from synfer.classifiers.fit import action_units, fit, intensity_loss, soft_cross_entropy
 from synfer.classifiers.models import Network, create
 from synfer.classifiers.predict import predict
+from synfer.classifiers.sampling import epoch_rows
 from synfer.vocabulary import AU_COUNT, AU_INDEX
 
 SIZE = 16
@@ -53,6 +57,37 @@ def test_examples_of_no_weight_teach_nothing() -> None:
     both = Examples(*(np.concatenate([getattr(right, name), getattr(wrong, name)]) for name in ("images", "targets", "weights")))
     history = fit(network(), both, stripes(60, seed=1), epochs=3, batch_size=32)
     assert max(epoch["val_uar"] for epoch in history) > 0.9
+
+
+@pytest.mark.parametrize("options", [{"mixup": 0.2}, {"randaugment": 5}, {"precision": "bf16"}, {"patience": 2}])
+def test_every_option_learns(options: dict[str, Any]) -> None:
+    history = fit(network(), stripes(160, seed=0), stripes(60, seed=1), epochs=5, batch_size=32, **options)
+    assert max(epoch["val_uar"] for epoch in history) > 0.85
+    assert len(history) <= 5
+
+
+def test_balanced_rows_find_the_rare_class() -> None:
+    every, val = stripes(400, seed=0), stripes(60, seed=1)
+    rare = every.take(np.concatenate([np.arange(0, 400, 2), np.arange(1, 10, 2)]))
+    draw = epoch_rows([len(rare)], [1.0], labels=rare.targets.argmax(1))
+    history = fit(network(), rare, val, epochs=4, batch_size=32, draw=draw)
+    assert max(epoch["val_uar"] for epoch in history) > 0.85
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    parts: dict[str, Any] = {"train": stripes(64, seed=0), "val": stripes(16, seed=1), "epochs": 3, "batch_size": 16, "mixup": 0.2}
+    whole, resumed = network(), network()
+    history = fit(whole, **parts)
+
+    def stop(epoch: int, _: dict[str, float]) -> None:
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(resumed, **parts, checkpoint=tmp_path / "checkpoint", on_epoch=stop)
+    assert fit(network(), **parts, checkpoint=tmp_path / "checkpoint") == history
+    fit(resumed, **parts, checkpoint=tmp_path / "checkpoint")
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
 def test_soft_cross_entropy_agrees_with_its_definition() -> None:
@@ -101,5 +136,7 @@ def test_a_regressor_learns_the_intensity_of_each_side() -> None:
 def test_targets_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ExamplesError, match=r"training targets are \(8, 2\), the model has 7 outputs"):
         fit(network(outputs=7), stripes(8, seed=0), stripes(8, seed=0), epochs=1)
+    with pytest.raises(ExamplesError, match="MixUp is for class probabilities"):
+        fit(network(), stripes(8, seed=0), stripes(8, seed=0), epochs=1, mixup=0.2, objective=action_units(("12", "26")))
     with pytest.raises(ExamplesError, match="no validation examples"):
         fit(network(), stripes(8, seed=0), stripes(8, seed=0).take(np.zeros(0, int)), epochs=1)

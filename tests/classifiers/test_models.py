@@ -128,3 +128,17 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text(json.dumps({**card, "sha256": "0" * 64}))
     with pytest.raises(ClassifierError, match="its card says 000000000000"):
         load(tmp_path)
+
+
+def test_residual_branches_are_dropped_in_training_alone() -> None:
+    plain, dropping = (create("resnet10t", 7, image_size=64, drop_path=share).eval() for share in (0.0, 0.9))
+    for model in (plain, dropping):
+        for name, value in model.named_parameters():
+            if name.endswith("bn2.weight"):
+                torch.nn.init.ones_(value)  # timm starts with branches that add nothing
+    assert torch.equal(plain(batch()), dropping(batch()))
+    with torch.no_grad():
+        maps = [dropping.train().backbone(batch(rows=8))[0] for _ in range(3)]
+    assert len({float(value.sum()) for value in maps}) == 3
+    with pytest.raises(ClassifierError, match=r"plain_cnn cannot drop residual branches \(drop_path 0\.5\)"):
+        create("plain_cnn", 7, image_size=64, drop_path=0.5)
