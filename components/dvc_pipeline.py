@@ -20,6 +20,7 @@ HEADER = """\
 _COMMAND = "PATH=.venv/bin:$PATH python -m flows.cli run {name}"  # the project's environment, activated or not
 _SILENT = {"synfer.config", "components.tracking"}  # values are tracked as params, logging changes no result
 _READS = {"components.templating": "components/templates", "components.plans.file": "configs/plans"}  # what a module reads beside its imports
+_STUDIES = "studies"  # a section that no stage reads
 _PLOTTED = ("synthesis", "rectification", "evaluation")
 
 
@@ -74,7 +75,8 @@ def _source(stage: Stage) -> list[str]:
 
 
 def _sections() -> list[str]:
-    return [name for name in Config.model_fields if name not in STAGES or STAGES[name].in_dvc]
+    kept = (name for name in Config.model_fields if name != _STUDIES)
+    return [name for name in kept if name not in STAGES or STAGES[name].in_dvc]
 
 
 if __name__ == "__main__":

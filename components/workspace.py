@@ -15,9 +15,10 @@ class WorkspaceError(SynferError):
 
 @dataclass(frozen=True)
 class Workspace:
-    """A project folder, the one that holds `params.yaml`."""
+    """A project folder, the one that holds `params.yaml`; its stages lie in `artifacts/`, or in `kept` where something has its own."""
 
     root: Path
+    kept: Path | None = None
 
     @classmethod
     def find(cls, start: Path) -> Workspace:
@@ -36,7 +37,12 @@ class Workspace:
     @property
     def artifacts(self) -> Path:
         """One folder a finished stage."""
-        return self.root / "artifacts"
+        return self.kept or self.root / "artifacts"
+
+    @property
+    def studies(self) -> Path:
+        """What the studies keep: shared faces and a folder a study."""
+        return self.root / "artifacts" / "studies"
 
     @property
     def reports(self) -> Path:
@@ -52,6 +58,10 @@ class Workspace:
     def data(self) -> Path:
         """The dataset registry that `data.dvc` tracks."""
         return self.root / "data"
+
+    def with_artifacts(self, folder: Path) -> Workspace:
+        """The same project, with its stages in another folder."""
+        return Workspace(self.root, folder)
 
     def stage(self, name: str) -> Path:
         """Folder of a finished stage."""

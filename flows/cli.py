@@ -22,6 +22,7 @@ from flows.commands.render import render
 from flows.commands.run import run
 from flows.commands.sample import sample
 from flows.commands.serve import serve
+from flows.commands.study import study
 from flows.commands.ui import ui
 from flows.commands.verify import verify
 from synfer.errors import SynferError
@@ -49,6 +50,7 @@ app.command()(promote)
 app.command()(rollback)
 app.command()(predict)
 app.command()(serve)
+app.command()(study)
 app.command()(assets)
 app.command()(ui)
 

@@ -1,0 +1,84 @@
+"""Study low_data: what generated faces are worth where few real ones have labels, against augmentation and resampling of the few."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from components.plots import interval_curves
+from components.studies.cell import LABELLED, SYNTHETIC, Cell, Part
+from components.studies.division import Sizes
+from components.studies.pool import RECTIFICATION
+from components.studies.results import Comparison, Results
+from components.studies.study import Study
+from components.studies.supervised import KIND, budget
+from synfer.config import Config
+from synfer.metrics.bootstrap import Interval
+
+ALONE = "synthetic alone"
+WITH, AUGMENTED, RESAMPLED = "with synthetic", "strong augmentation", "class-balanced"
+
+
+def cells(config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
+    """Every share of the real faces alone, with synthetic ones, with strong augmentation, and with balanced classes."""
+    generated = Part(SYNTHETIC, sizes.labelled, RECTIFICATION)
+    settings: dict[str, Any] = budget(config)
+    strong = {"randaugment": config.studies.randaugment, "mixup": config.studies.mixup}
+    found = [Cell(STUDY.name, ALONE, repeat, KIND, (generated,), settings)]
+    for share in sorted(config.studies.real_shares):
+        name, real = _name(share), Part(LABELLED, max(len(config.common.expressions), round(share * sizes.labelled)))
+        variants = {
+            name: ((real,), settings),
+            f"{name}, {WITH}": ((real, generated), settings),
+            f"{name}, {AUGMENTED}": ((real,), {**settings, "changes": strong}),
+            f"{name}, {RESAMPLED}": ((real,), {**settings, "changes": {"class_balanced": True}}),
+        }
+        found += [Cell(STUDY.name, arm, repeat, KIND, parts, changed) for arm, (parts, changed) in variants.items()]
+    return found
+
+
+def comparisons(arms: Sequence[str]) -> list[Comparison]:
+    """At every share each remedy against the real faces alone, and generated faces against the best other remedy's rivals."""
+    shares = [arm for arm in arms if arm != ALONE and "," not in arm]
+    found = []
+    for share in shares:
+        found += [
+            Comparison(f"{share}, {WITH}", share, "generated faces help"),
+            Comparison(f"{share}, {AUGMENTED}", share, "stronger augmentation helps"),
+            Comparison(f"{share}, {RESAMPLED}", share, "balanced classes help"),
+            Comparison(f"{share}, {WITH}", f"{share}, {AUGMENTED}", "generated faces help more than stronger augmentation"),
+        ]
+    return found
+
+
+def figure(results: Results) -> Figure:
+    """UAR by the number of real faces with labels, one colour a remedy; the dashed line is synthetic faces alone."""
+    series: dict[str, dict[float, Interval]] = {}
+    for arm in results.arms:
+        share, _, remedy = arm.partition(", ")
+        if arm != ALONE:
+            images = results.arms[share].mean("train_images") or 0.0
+            series.setdefault(remedy or "real alone", {})[images] = results.figure(arm, "uar")
+    title = "UAR on real test faces"
+    levels = {title: results.figure(ALONE, "uar")}
+    return interval_curves({title: series}, xlabel="real faces with labels", levels=levels, level=ALONE)
+
+
+def _name(share: float) -> str:
+    return f"{100 * share:g} % real"
+
+
+STUDY = Study(
+    name="low_data",
+    title="Few real faces",
+    question="Where few real faces have labels, do generated ones help, and more than stronger augmentation or balanced classes?",
+    method="A share of the real training set, another draw with every seed, alone and with as many generated faces as the whole real set "
+    "has. Every arm makes the same number of optimiser steps. Generator, guide and annotators are the same at every share: what they have "
+    "learned from is in the table of models, and it is more than the share.",
+    measures={"UAR": "uar", "accuracy": "accuracy", "macro-F1": "macro_f1", "NLL": "nll", "ECE": "ece"},
+    cells=cells,
+    comparisons=comparisons,
+    figure=figure,
+)

@@ -1,0 +1,100 @@
+"""Studies as a Prefect flow: the shared faces and the cells are its tasks; a killed study goes on with what is missing.
+
+Tasks hold no logic: each runs a job or a cell of `components.studies` and says what came of it. What is finished is known by its folder,
+hence `NO_CACHE`.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+
+from components.record import Metric
+from components.studies.cell import Cell
+from components.studies.pool import Job
+from components.studies.run import StudyRun
+from flows.artifacts import ProgressBar, stage_page
+from flows.project import console, shown
+from flows.study_run import open_study
+
+_SHOWN = ("uar", "value", "accuracy")  # the first of these that a cell measured is shown
+
+
+@task(name="faces", task_run_name="{job.title}", cache_policy=NO_CACHE, persist_result=False)
+def make(job: Job) -> None:
+    """Make what several cells need: models, generated faces, labels."""
+    job.run()
+
+
+@task(name="cell", task_run_name="{cell.title}", cache_policy=NO_CACHE, persist_result=False)
+def measure(run: StudyRun, cell: Cell) -> dict[str, Metric]:
+    """Run a cell, or read its result where it is finished."""
+    return run.run_cell(cell)
+
+
+@task(name="publish", cache_policy=NO_CACHE, persist_result=False)
+def publish(run: StudyRun) -> Path:
+    """Write figures with their intervals, table, plot and page."""
+    published = run.finish()
+    key = f"study-{run.study.name.replace('_', '-')}"
+    create_markdown_artifact(markdown=stage_page(run.study.title, published.record), key=key, description=run.study.question)
+    return published.page
+
+
+def _run_name() -> str:
+    asked = flow_run.get_parameters()
+    return f"{asked['name']} {asked.get('preset', 'laptop')}"
+
+
+@flow(name="study", flow_run_name=_run_name, log_prints=False)
+def study(
+    name: str,
+    preset: str = "laptop",
+    seeds: int | None = None,
+    corpus: str | None = None,
+    overlays: list[str] | None = None,
+    overrides: list[str] | None = None,
+) -> None:
+    """A study: shared faces, cells, results; `corpus` is a dataset folder instead of the configured one."""
+    place = None if corpus is None else Path(corpus)
+    run = open_study(name, preset=preset, seeds=seeds, corpus=place, overlays=overlays, overrides=overrides)
+    _Told(run).go()
+
+
+class _Told:
+    """A study run that says on the terminal and on Prefect's page how far it is."""
+
+    def __init__(self, run: StudyRun) -> None:
+        self._run, self._console, self._progress = run, console(), ProgressBar()
+        self._jobs = run.jobs
+        self._total, self._done = len(self._jobs) + len(run.cells), 0
+
+    def go(self) -> None:
+        """Run what is to do, in order."""
+        started = time.perf_counter()
+        self._console.print(f"[bold]{self._run.study.title}[/bold]: {self._run.cost.words} (an estimate)")
+        with self._run.open(tags={"prefect.flow_run": str(flow_run.get_id())}):
+            for job in self._jobs:
+                self._say(job.title, lambda job=job: make(job))  # type: ignore[misc]
+            for cell in self._run.cells:
+                self._say(cell.title, lambda cell=cell: measure(self._run, cell))  # type: ignore[misc]
+            page = publish(self._run)
+        minutes, seconds = divmod(round(time.perf_counter() - started), 60)
+        self._console.print(f"\n[bold]done in {minutes} min {seconds:02d} s[/bold]\n  page     {shown(page, self._run.workspace.root)}")
+        self._console.print(f"  figures  {shown(page.with_suffix('.json'), self._run.workspace.root)}")
+
+    def _say(self, title: str, work) -> None:  # type: ignore[no-untyped-def]
+        started = time.perf_counter()
+        found = work()
+        self._done += 1
+        headline = next((f"{key} {found[key].value:.3f}" for key in _SHOWN if key in found), "") if found else ""
+        line = f"{self._done:3d}/{self._total} {title:<44} {time.perf_counter() - started:6.1f} s   {headline}"
+        self._console.print(line, markup=False)
+        get_run_logger().info(line)
+        self._progress.advance(self._done / self._total)
