@@ -18,7 +18,7 @@ from __future__ import annotations
 import synfer.torchvision_shim  # noqa: F401
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -31,29 +31,27 @@ from rich.table import Table
 from tqdm import tqdm
 
 from benchmarks.program import run_study
-from components.assets.renders import IMAGES_AN_IDENTITY, Range, person, planned_face
+from components.assets.renders import IMAGES_AN_IDENTITY, Range, person
+from components.audits.nearest import SheetRow, Space, closest_rows, nearest_references, sheet_of, spaces
+from components.audits.references import CARD, HELD_OUT, Faces, References, rendered, rendered_range
 from components.device import torch_device
 from components.fer_models import read_roles
-from components.generator import CARD
 from components.layouts import choose_layouts
 from components.plan import plan_faces
 from components.synthesis import draw_faces
 from components.workspace import Workspace
 from synfer.classifiers.models import Classifier, load
-from synfer.classifiers.predict import features
 from synfer.config import Synthesis, load_config
 from synfer.diffusion.autoencoder import reconstruct
 from synfer.diffusion.backbone import Backbone, backbone_sha256, load_backbone
 from synfer.errors import SynferError
-from synfer.faces.renderer import render
-from synfer.faces.sheet import labelled_sheet
 from synfer.files import whole_file, write_json
-from synfer.metrics.memorisation import Memorisation, downsampled, memorisation
+from synfer.metrics.memorisation import Memorisation
 from synfer.metrics.roles import JUDGE, Role, check_roles
 from synfer.seeding import derive_seed
 
-HELD_OUT, CONTROL = 800_000, 850_000
-"""First identities of people who are in no training set and in no other study."""
+CONTROL = 850_000
+"""First identity of more people who are in no training set and in no other study."""
 
 TITLES = {
     "generated": "from noise",
@@ -61,11 +59,7 @@ TITLES = {
     "control": "unseen renders (control)",
     "copies": "autoencoded training faces (copies)",
 }
-_RENDERED_AT_ONCE = 256
 _PAIRS = 10
-
-Space = Callable[[np.ndarray], np.ndarray]
-"""Images uint8 (N, H, W, 3) to vectors (N, D) whose Euclidean distance is measured."""
 
 
 class StudyError(SynferError):
@@ -73,19 +67,9 @@ class StudyError(SynferError):
 
 
 @dataclass(frozen=True, eq=False)
-class Faces:
-    """Rendered faces: images uint8 (N, H, W, 3) and the person of each."""
+class Rendered(References):
+    """References with the same places in the plan of their range, and more unseen faces for the control."""
 
-    images: np.ndarray
-    people: list[str]
-
-
-@dataclass(frozen=True, eq=False)
-class References:
-    """Training and held-out faces, equally many and with the same places in the plan of their range; and unseen ones for the control."""
-
-    training: Faces
-    held_out: Faces
     control: Faces
 
 
@@ -122,18 +106,17 @@ def main(
         "control": Compared(references.control.images),
         "copies": draw_copies(loaded, references.training.images, images, seed=seed),
     }
-    spaces: dict[str, Space] = {"feature": lambda faces: features(judge, faces, device=device), "pixel": downsampled}
-    found = {space: measure(vectors, compared, references, seed=seed, title=space) for space, vectors in spaces.items()}
+    known = spaces(judge, device)
+    found = {space: measure(vectors, compared, references, seed=seed, title=space) for space, vectors in known.items()}
     report(found, compared, references, wanted, out, judge)
 
 
 def training_range(backbone: Path) -> Range:
     """The renders that a generator was trained on, from its card; raises StudyError if the card does not name them."""
-    card = backbone / CARD
-    named = json.loads(card.read_text(encoding="utf-8")).get("renders") if card.is_file() else None
-    if named is None:
-        raise StudyError(f"{card} names no `renders`; only a generator whose training faces can be drawn again is measured here")
-    return Range(**named)
+    wanted = rendered_range(backbone)
+    if wanted is None:
+        raise StudyError(f"{backbone / CARD} names no `renders`; only a generator whose training faces can be drawn again is measured here")
+    return wanted
 
 
 def check_independence(wanted: Range, backbone: Path, fer_models: Path) -> None:
@@ -143,7 +126,7 @@ def check_independence(wanted: Range, backbone: Path, fer_models: Path) -> None:
     check_roles({**read_roles(fer_models), "the generator": generator, "the held-out faces": unseen})
 
 
-def draw_references(wanted: Range, count: int, control: int, *, seed: int) -> References:
+def draw_references(wanted: Range, count: int, control: int, *, seed: int) -> Rendered:
     """A random `count` of the range's faces, the faces at the same places of a range of unseen people, and `control` more unseen ones.
 
     So both sets have the same expressions, the same share of independent AUs and as many images a person. Raises StudyError if the range
@@ -153,10 +136,10 @@ def draw_references(wanted: Range, count: int, control: int, *, seed: int) -> Re
         raise StudyError(f"{max(count, control)} faces are wanted of a plan that has {wanted.count}")
     rng = np.random.default_rng(derive_seed("memorisation", seed))
     places, control_places = (np.sort(rng.choice(wanted.count, size, replace=False)) for size in (count, control))
-    return References(
-        training=_rendered(wanted, places, title="training faces"),
-        held_out=_rendered(replace(wanted, first_identity=HELD_OUT), places, title="held-out faces"),
-        control=_rendered(replace(wanted, first_identity=CONTROL), control_places, title="control"),
+    return Rendered(
+        training=rendered(wanted, places, title="training faces"),
+        held_out=rendered(replace(wanted, first_identity=HELD_OUT), places, title="held-out faces"),
+        control=rendered(replace(wanted, first_identity=CONTROL), control_places, title="control"),
     )
 
 
@@ -184,16 +167,7 @@ def draw_copies(backbone: Backbone, training: np.ndarray, count: int, *, seed: i
 
 def measure(space: Space, compared: Mapping[str, Compared], references: References, *, seed: int, title: str) -> dict[str, Memorisation]:
     """Memorisation of every set in one space, by the nearer view of each reference; of N references, rows from N on are mirrored ones."""
-    training, held_out = (
-        np.concatenate([space(faces.images), space(faces.images[:, :, ::-1])]) for faces in (references.training, references.held_out)
-    )
-    training_people, held_out_people = references.training.people * 2, references.held_out.people * 2
-    return {
-        name: memorisation(
-            space(faces.images), training, held_out, training_people=training_people, held_out_people=held_out_people, seed=seed
-        )
-        for name, faces in tqdm(compared.items(), desc=f"{title} space", unit="set")
-    }
+    return nearest_references({name: faces.images for name, faces in compared.items()}, references, space, seed=seed, title=title)
 
 
 # --- what people see --------------------------------------------------------------------------------------------------------------
@@ -265,28 +239,14 @@ def shares_table(
 
 def _closest_pairs(found: Memorisation, compared: Compared, references: References, path: Path) -> Path:
     """The faces nearest to a training face, above it and above the nearest held-out one, with distances; below, the layout if any."""
-    rows = found.closest(_PAIRS)
-    training, held_out = references.training.images, references.held_out.images
-    shown = [compared.images[rows], _views(training, found.training[rows]), _views(held_out, found.held_out[rows])]
-    titles = [
-        [f"face {row}" for row in rows],
-        *([f"{one:.3f}" for one in by[rows]] for by in (found.training_distances, found.held_out_distances)),
-    ]
-    names = ["generated", "nearest training", "nearest held-out"]
+    rows, shown = closest_rows(found, compared.images, references, count=_PAIRS)
     if compared.sources is not None:
-        shown.append(training[compared.sources[rows]])
-        titles.append(["found" if same else "" for same in compared.sources[rows] == found.training[rows] % len(training)])
-        names.append("its layout")
-    sheet = labelled_sheet(np.concatenate(shown), columns=len(rows), row_titles=names, titles=[one for row in titles for one in row])
+        training = references.training.images
+        same = compared.sources[rows] == found.training[rows] % len(training)
+        shown.append(SheetRow("its layout", training[compared.sources[rows]], ["found" if one else "" for one in same]))
     with whole_file(path) as temporary:
-        sheet.save(temporary, format="PNG")
+        sheet_of(shown).save(temporary, format="PNG")
     return path
-
-
-def _views(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Of N reference images (N, H, W, 3) those at `rows`, mirrored from row N on."""
-    shown = images[rows % len(images)]
-    return np.where((rows >= len(images))[:, None, None, None], shown[:, :, ::-1], shown)
 
 
 def _distances(found: Mapping[str, Mapping[str, Memorisation]], references: References) -> pd.DataFrame:
@@ -308,13 +268,6 @@ def _distances(found: Mapping[str, Mapping[str, Memorisation]], references: Refe
         for name, result in results.items()
     ]
     return pd.concat(parts, ignore_index=True)
-
-
-def _rendered(wanted: Range, places: np.ndarray, *, title: str) -> Faces:
-    faces = [planned_face(wanted, int(number)) for number in places]
-    starts = tqdm(range(0, len(faces), _RENDERED_AT_ONCE), desc=title, unit_scale=_RENDERED_AT_ONCE, unit="face")
-    images = np.concatenate([render(faces[start : start + _RENDERED_AT_ONCE], size=wanted.size) for start in starts])
-    return Faces(images, [person(face.identity) for face in faces])
 
 
 def _people(wanted: Range) -> Iterable[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,6 +66,7 @@ def _run(section: Section, common: Common, *, development: Path, fer_models: Pat
         history = fine_tune(section, common, rows, development=development, fer_models=fer_models, work=work, out=out)
         trained_on = {"images": len(rows), "identities": compact_identities(seen)}
         card = {"base": source.name, "generator": section.model_dump(mode="json", exclude={"backbone"}), "trained_on": trained_on}
+        card |= {key: value for key, value in _card(source).items() if key == "renders"}  # the base learned from them, and so has this one
         write_json(target / CARD, card)
     if section.guide_steps:
         rows = training_rows(development, fer_models)
@@ -84,8 +86,15 @@ def training_rows(development: Path, fer_models: Path) -> pd.DataFrame:
 
 def _people_on_card(backbone: Path) -> frozenset[str]:
     """Whom the backbone has seen before it came here, where it has a card."""
+    card = _card(backbone)
+    return expand_identities(card["trained_on"]["identities"]) if card else frozenset()
+
+
+def _card(backbone: Path) -> dict[str, Any]:
+    """The card of a backbone, empty where it has none."""
     card = backbone / CARD
-    return expand_identities(json.loads(card.read_text(encoding="utf-8"))["trained_on"]["identities"]) if card.is_file() else frozenset()
+    found: dict[str, Any] = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    return found
 
 
 def _check_judges(fer_models: Path, seen: frozenset[str]) -> None:

@@ -1,4 +1,4 @@
-"""The figures that several stages draw, in one style: confusion matrices, reliability, values with intervals, curves, bars."""
+"""The figures that several stages draw, in one style: confusion matrices, reliability, values with intervals, curves, bars, heat maps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 from PIL import Image
 
@@ -182,4 +183,37 @@ def ranked_bars(values: Mapping[str, float], *, xlabel: str) -> Figure:
         axis.set_ylim(len(values) - 0.4, -0.6)  # the first on top
         axis.set(xlabel=xlabel)
         axis.grid(visible=False, axis="y")
+    return figure
+
+
+def interval_rows(values: Mapping[str, Interval], *, xlabel: str, level: float, band: tuple[float, float] | None = None) -> Figure:
+    """A row a category, the first on top: its value as a dot with its interval; `level` is a dashed line, `band` what is allowed."""
+    with _panels(1, width=6.4, height=0.9 + 0.23 * len(values)) as (figure, (axis,)):
+        if band is not None:
+            axis.axvspan(*band, color=MUTED, alpha=0.15, linewidth=0)
+        axis.axvline(level, color=MUTED, linewidth=1.2, linestyle="--")
+        places, errors = _heights(list(values.values()))
+        axis.errorbar(places, range(len(values)), xerr=errors, fmt="o", color=PALETTE[0], markersize=5, capsize=2)
+        axis.set_yticks(range(len(values)), list(values))
+        axis.set_ylim(len(values) - 0.4, -0.6)  # the first on top
+        axis.set(xlabel=xlabel)
+    return figure
+
+
+def heat_map(
+    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, cells: Sequence[Sequence[str]], xlabel: str, empty: np.ndarray
+) -> Figure:
+    """Values 0..1 (R, C) as colours, with the text of every cell; cells where `empty`, bool (R, C), are framed in red."""
+    with _panels(1, width=1.8 + 0.36 * len(columns), height=1.3 + 0.34 * len(rows)) as (figure, (axis,)):
+        axis.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for row, column in np.ndindex(values.shape):
+            color = "white" if values[row, column] > 0.55 else INK
+            axis.text(column, row, cells[row][column], ha="center", va="center", fontsize=7.5, color=color)
+            if empty[row, column]:
+                axis.add_patch(Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, fill=False, edgecolor=PALETTE[4], linewidth=1.5))
+        axis.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set(xlabel=xlabel)
+        axis.grid(visible=False)
+        axis.spines[:].set_visible(False)
     return figure

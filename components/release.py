@@ -1,4 +1,4 @@
-"""Stage release: publish the rectified faces as `data/synthetic/<name>`: Parquet shards with pixels and all columns, card, checksums.
+"""Stage release: publish the rectified faces as `data/synthetic/<name>`: Parquet shards with all columns, card, audit, checksums.
 
 It acts on the world: the release is built in a temporary folder and renamed, so that a partial one is never seen; an older release of the
 same name gives way, and `data.dvc` gets its digest. `out` keeps `release.json`, the path and the hashes. The project is the folder that
@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from components.audits.publication import publish_audit
 from components.data_registry import track
 from components.record import Record
 from components.releases.card import write_card
@@ -28,7 +29,17 @@ from synfer.images import shard_path, shard_paths
 from synfer.manifest import FILE_NAME, ManifestError, read_manifest
 
 
-def run(section: Release, common: Common, *, rectification: Path, synthesis: Path, validation: Path, out: Path) -> None:
+def run(
+    section: Release,
+    common: Common,
+    *,
+    rectification: Path,
+    synthesis: Path,
+    validation: Path,
+    evaluation: Path,
+    audit: Path,
+    out: Path,
+) -> None:
     """Publish a release and write `release.json` to `out`; raises GateClosed if the validation did not pass."""
     checked = json.loads((validation / RESULT).read_text(encoding="utf-8"))
     if not checked["success"]:
@@ -38,17 +49,31 @@ def run(section: Release, common: Common, *, rectification: Path, synthesis: Pat
     folder = workspace.data / "synthetic" / section.name
     with whole_folder(folder) as building:
         stages = {"rectification": rectification, "synthesis": synthesis, "validation": validation}
-        write_release(section, **stages, root=workspace.root, folder=building)
+        write_release(section, **stages, evaluation=evaluation, audit=audit, root=workspace.root, folder=building)
     track(workspace, folder)
     _record(folder, workspace, images, out)
 
 
-def write_release(section: Release, *, rectification: Path, synthesis: Path, validation: Path, root: Path, folder: Path) -> None:
-    """Write shards, manifest, card and checksums to an empty folder; `root` is the project, whose commit the card names."""
+def write_release(
+    section: Release,
+    *,
+    rectification: Path,
+    synthesis: Path,
+    validation: Path,
+    evaluation: Path,
+    audit: Path,
+    root: Path,
+    folder: Path,
+) -> None:
+    """Write shards, manifest, audit, card and checksums to an empty folder; `root` is the project, whose commit the card names."""
     checked = json.loads((validation / RESULT).read_text(encoding="utf-8"))
     write_shards(pq.read_table(rectification / FILE_NAME), synthesis, folder)
     shutil.copyfile(rectification / FILE_NAME, folder / FILE_NAME)
-    write_card(section, checked, stages=[synthesis, rectification, validation], root=root, folder=folder)
+    verdict = publish_audit(audit, folder)
+    write_card(
+        section, checked, verdict, stages=[synthesis, rectification, validation], evaluation=evaluation, audit=audit, root=root,
+        folder=folder,
+    )  # fmt: skip
     write_checksums(folder)
 
 

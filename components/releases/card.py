@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
+from components.audits.finding import status
+from components.audits.groups import title
 from components.lineage import lineage_tags
-from components.record import read_metrics
+from components.record import Metric, read_metrics
 from components.releases.counts import Counts
 from components.releases.folder import CARD, ReleaseError, iter_tables
 from components.releases.hub import size_category
@@ -21,13 +23,27 @@ from synfer.annotation.rectify import ACTIONS
 from synfer.config import Release
 from synfer.images import iter_encoded
 from synfer.manifest import FILE_NAME
-from synfer.vocabulary import AU_COUNT
+from synfer.vocabulary import ATTRIBUTES, AU_COUNT, EXPRESSIONS
 
 _COUNTS = "## Counts"
 
 
-def write_card(section: Release, checked: Mapping[str, Any], *, stages: Sequence[Path], root: Path, folder: Path) -> Path:
-    """Write the card of the release in `folder`, whose manifest and shards are there; `stages` are those whose metrics it shows."""
+def write_card(
+    section: Release,
+    checked: Mapping[str, Any],
+    verdict: Mapping[str, Any],
+    *,
+    stages: Sequence[Path],
+    evaluation: Path,
+    audit: Path,
+    root: Path,
+    folder: Path,
+) -> Path:
+    """Write the card of the release in `folder`, whose manifest and shards are there.
+
+    `stages` are those whose metrics it shows, `evaluation` and `audit` have sections of their own; `checked` is the result of the gate,
+    `verdict` that of the audit.
+    """
     columns = pq.read_schema(folder / FILE_NAME).names
     counts = Counts.of(row for table in iter_tables(folder / FILE_NAME) for row in table.to_pylist())
     software, side = _first_image(folder)
@@ -41,6 +57,10 @@ def write_card(section: Release, checked: Mapping[str, Any], *, stages: Sequence
         software=software,
         metrics={key: value for stage in stages for key, value in read_metrics(stage).items()},
         expectations=checked["expectations"],
+        evaluation={key: value for key, value in read_metrics(evaluation).items() if key.split("/")[-1] not in EXPRESSIONS},
+        verdict=verdict,
+        status=status(verdict),
+        groups=group_table(read_metrics(audit)),
         au_count=AU_COUNT,
         columns=columns,
         members=[name.removeprefix("p_") for name in columns if name.startswith("p_")],
@@ -48,6 +68,17 @@ def write_card(section: Release, checked: Mapping[str, Any], *, stages: Sequence
     )
     (folder / CARD).write_text(text, encoding="utf-8")
     return folder / CARD
+
+
+def group_table(metrics: Mapping[str, Metric]) -> list[tuple[str, Metric | None, Metric | None]]:
+    """A row a group of people of whom the audit has enough images: its name, the change of its share, the judge's accuracy on it."""
+    found: dict[tuple[str, str], dict[str, Metric]] = {}
+    for key, value in metrics.items():
+        parts = key.split("/")
+        if len(parts) == 4 and parts[1] in ("balance", "judge_accuracy"):
+            found.setdefault((parts[2], parts[3]), {})[parts[1]] = value
+    ordered = [(name, value) for name, values in ATTRIBUTES.items() for value in values if (name, value) in found]
+    return [(title(*group), found[group].get("balance"), found[group].get("judge_accuracy")) for group in ordered]
 
 
 def _head(section: Release, counts: Counts, side: int) -> str:

@@ -7,6 +7,7 @@ copying: Meehan et al. 2020, arXiv 2004.05675). Other real images in place of th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from synfer.errors import SynferError
 from synfer.metrics.bootstrap import Interval, resampled
+from synfer.metrics.proportions import proportion
 from synfer.pixels import to_tensor
+
+CLOSEST = 0.1
+"""Share of the images, those nearest to any reference, that are also looked at by themselves."""
 
 _CHUNK = 512
 
@@ -30,11 +35,13 @@ class Memorisation:
     """Nearest references of M images.
 
     `share` is the share of images whose nearest reference is a training one (0.5: none is copied, 1: all are; a tie counts half); its
-    interval comes from resampling the people of the nearest references. `training` and `held_out` int (M,) are the rows of the nearest
-    image of each set, `training_distances` and `held_out_distances` float (M,) the distances to them.
+    interval comes from resampling the people of the nearest references. `share_closest` is the same of the tenth of the images that lie
+    nearest to any reference: a few copies among many fresh images are all there, and move it far more. `training` and `held_out` int (M,)
+    are the rows of the nearest image of each set, `training_distances` and `held_out_distances` float (M,) the distances to them.
     """
 
     share: Interval
+    share_closest: Interval
     training: np.ndarray
     held_out: np.ndarray
     training_distances: np.ndarray
@@ -68,8 +75,12 @@ def memorisation(
     (seen_distances, seen), (unseen_distances, unseen) = (nearest_neighbours(images, found) for found in (training, held_out))
     values = np.where(seen_distances == unseen_distances, 0.5, seen_distances < unseen_distances)
     witnesses = people[np.where(seen_distances <= unseen_distances, seen, len(training) + unseen)]
-    share = _share(values, witnesses, resamples=resamples, confidence=confidence, seed=seed)
-    return Memorisation(share, seen, unseen, seen_distances, unseen_distances)
+    closest = np.argsort(np.minimum(seen_distances, unseen_distances), kind="stable")[: math.ceil(CLOSEST * len(values))]
+    share, share_closest = (
+        _share(values[rows], witnesses[rows], resamples=resamples, confidence=confidence, seed=seed) for rows in (slice(None), closest)
+    )
+    share_closest = _widened(share_closest, len(np.unique(witnesses[closest])), confidence=confidence)
+    return Memorisation(share, share_closest, seen, unseen, seen_distances, unseen_distances)
 
 
 def nearest_neighbours(images: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,6 +109,12 @@ def _share(values: np.ndarray, witnesses: np.ndarray, *, resamples: int, confide
 
     (found,) = resampled(mean, len(groups), resamples=resamples, confidence=confidence, seed=seed)
     return replace(found, n=len(values))
+
+
+def _widened(share: Interval, witnesses: int, *, confidence: float) -> Interval:
+    """At least Wilson's interval of so many witnesses: a few images may all be on one side by chance, which resampling cannot know."""
+    wilson = proportion(round(share.value * witnesses), witnesses, confidence=confidence)
+    return replace(share, low=min(share.low, wilson.low), high=max(share.high, wilson.high))
 
 
 def _people(training: Sequence[str] | None, held_out: Sequence[str] | None, *, count: int) -> np.ndarray:

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from benchmarks.memorisation import (
     CONTROL,
-    HELD_OUT,
     Compared,
     StudyError,
     app,
@@ -22,6 +21,7 @@ from benchmarks.memorisation import (
     training_range,
 )
 from components.assets.renders import GENERATOR, Range, person, plan
+from components.audits.references import HELD_OUT
 from components.workspace import Workspace
 from synfer.captions import vocabulary_corpus
 from synfer.classifiers.models import create, save

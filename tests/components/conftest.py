@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from components import corpus, feranno
+from components.audits.finding import Finding, write_verdict
 from components.embedded_corpus import write_corpus
 from components.record import Record
 from components.release import write_release
@@ -62,7 +65,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rectified(generated: Path, workspace: Workspace) -> pd.DataFrame:
     """A rectified manifest of the generated faces: of every ten, the last three are softened, relabelled and rejected."""
     frame = with_decisions(pd.read_parquet(generated / "manifest.parquet"))
-    workspace.artifacts.mkdir()
+    workspace.artifacts.mkdir(exist_ok=True)
     workspace.stage("synthesis").symlink_to(generated)
     workspace.stage("rectification").mkdir()
     write_manifest(frame, workspace.stage("rectification"))
@@ -80,6 +83,30 @@ def with_decisions(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(entropy=0.3, agreement=1.0, reason="both annotators see it", weight=(place != 9).astype(float))
 
 
+def _leave_audit(artifacts: Path, *findings: Finding, publish_sheet: bool = True) -> None:
+    """What the evaluation and the audit leave for a release, with a sheet of closest pairs."""
+    evaluation, audit = Record(artifacts / "evaluation"), Record(artifacts / "audit")
+    evaluation.metric("generation/kid", 0.012, low=-0.003, high=0.031, n=70)
+    evaluation.metric("generation/judge_accuracy/fear", 0.9, low=0.8, high=1.0, n=10)
+    audit.metric("audit/judge_accuracy/skin/dark", 0.875, low=0.8, high=0.95, n=40)
+    audit.metric("audit/balance/skin/dark", -0.25, low=-0.3, high=-0.2, n=50)
+    audit.figure("closest_pairs", Image.new("RGB", (64, 32)), title="Closest pairs", caption="")
+    for record in (evaluation, audit):
+        record.save()
+    passed = Finding("duplicates", "Few images repeat another one", "warning", True, "none: 0.000 (0.000 to 0.003), n = 70", "at most 0.02")
+    cell = {"expression": "fear", "AU": "12", "intensity": "3 to 5", "attribute": "skin: dark", "asked": 4, "in use": 0}
+    write_verdict(
+        [passed, *findings], audit.out, compared=["70 generated faces in use with 70 renders"], emptiest=[cell],
+        sheet="figures/closest_pairs.png", publish_sheet=publish_sheet,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def leave_audit() -> Callable[..., None]:
+    """Writes what a release reads of evaluation and audit: `leave_audit(artifacts, *more_findings, publish_sheet=True)`."""
+    return _leave_audit
+
+
 @pytest.fixture(scope="session")
 def release(generated: Path, settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published release of the generated faces, some of them in val, with AUs that are not known and captions that need quotes."""
@@ -91,12 +118,13 @@ def release(generated: Path, settings: Config, tmp_path_factory: pytest.TempPath
     for stage in ("rectification", "validation"):
         (root / stage).mkdir()
         Record(root / stage).save()
+    _leave_audit(root)
     write_manifest(frame, root / "rectification")
     passed = {"expectation": "There are images", "success": True, "observed": "70", "wanted": "at least 1"}
     write_json(root / "validation" / "result.json", {"success": True, "critical": [], "warning": [], "expectations": [passed]})
     folder = root / "data" / "synthetic" / "small"
     folder.mkdir(parents=True)
-    stages = {"rectification": root / "rectification", "validation": root / "validation", "synthesis": generated}
+    stages = {name: root / name for name in ("rectification", "validation", "evaluation", "audit")} | {"synthesis": generated}
     section = settings.release.model_copy(update={"name": "small"})
     write_release(section, **stages, root=root, folder=folder)
     return folder

@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from components import release
+from components.audits.finding import Finding
 from components.record import Record
+from components.releases.verify import verify
 from components.validation import GateClosed
 from components.workspace import Workspace
 from synfer.config import Config
@@ -22,16 +25,24 @@ PASSED = {"expectation": "There are images", "success": True, "observed": "70", 
 GOOD = {"success": True, "critical": [], "warning": [], "expectations": [PASSED]}
 
 
+STAGES = ("rectification", "synthesis", "validation", "evaluation", "audit")
+COPIES = Finding("memorisation/renders/pixel", "No nearer to renders", "critical", False, "0.900 (0.850 to 0.950), n = 70", "at most 0.55")
+
+
+@pytest.fixture(autouse=True)
+def audit(workspace: Workspace, leave_audit: Callable[..., None]) -> None:
+    """Every release reads what evaluation and audit left."""
+    leave_audit(workspace.artifacts)
+
+
 def publish(workspace: Workspace, settings: Config, *, result: dict[str, object] = GOOD, synthesis: Path | None = None) -> Path:
     folder = workspace.stage("validation")
     write_json(folder / "result.json", result)
     Record(folder).save()
     out = workspace.artifacts / ".release.partial"
     out.mkdir(exist_ok=True)
-    release.run(
-        settings.release, settings.common, rectification=workspace.stage("rectification"), validation=folder, out=out,
-        synthesis=synthesis or workspace.stage("synthesis"),
-    )  # fmt: skip
+    stages = {name: workspace.stage(name) for name in STAGES} | ({"synthesis": synthesis} if synthesis else {})
+    release.run(settings.release, settings.common, **stages, out=out)
     return workspace.data / "synthetic" / settings.release.name
 
 
@@ -62,6 +73,42 @@ def test_the_checksums_and_the_code_of_the_card_work(
     left = json.loads((in_workspace.artifacts / ".release.partial" / "release.json").read_text(encoding="utf-8"))
     assert left["sha256"] == sha256(folder)
     assert left["path"] == "data/synthetic/smoke"
+
+
+def test_the_card_shows_the_evaluation_and_the_audit_whose_sheet_is_part_of_the_release(
+    rectified: pd.DataFrame, workspace: Workspace, settings: Config, leave_audit: Callable[..., None]
+) -> None:
+    leave_audit(workspace.artifacts, COPIES)
+    folder = publish(workspace, settings)
+    card = (folder / "CARD.md").read_text(encoding="utf-8")
+    assert "| generation/kid | 0.012 [-3.00e-03, 0.031] | 70 |" in card
+    assert "judge_accuracy/fear" not in card, "classes one by one are in the report"
+    assert "Verdict: **failed: memorisation/renders/pixel**" in card
+    assert "| failed | No nearer to renders | 0.900 (0.850 to 0.950), n = 70 | at most 0.55 | critical |" in card
+    assert "| passed | Few images repeat another one |" in card
+    assert "- 70 generated faces in use with 70 renders" in card
+    assert "| skin: dark | -0.250 [-0.300, -0.200] | 0.875 [0.800, 0.950] | 40 |" in card
+    assert "| fear | 12 | 3 to 5 | skin: dark | 4 | 0 |" in card
+    assert "](audit/closest_pairs.png)" in card
+    assert json.loads((folder / "audit" / "audit.json").read_text())["critical"] == ["memorisation/renders/pixel"]
+    listed = {line.split("  ")[1] for line in (folder / "SHA256SUMS").read_text().splitlines()}
+    assert {"audit/audit.json", "audit/closest_pairs.png"} <= listed
+    found: list[str] = []
+    assert verify(folder, lambda finding: found.append(str(finding))).findings == 0, found
+    (folder / "audit" / "closest_pairs.png").unlink()
+    verify(folder, lambda finding: found.append(str(finding)))
+    assert found == ["audit/closest_pairs.png: is missing, SHA256SUMS lists it"]
+
+
+def test_a_sheet_with_photographs_stays_out_of_the_release(
+    rectified: pd.DataFrame, workspace: Workspace, settings: Config, leave_audit: Callable[..., None]
+) -> None:
+    leave_audit(workspace.artifacts, publish_sheet=False)
+    folder = publish(workspace, settings)
+    assert [path.name for path in (folder / "audit").iterdir()] == ["audit.json"]
+    card = (folder / "CARD.md").read_text(encoding="utf-8")
+    assert "closest_pairs.png" not in card
+    assert "The sheet of the closest pairs stays with the run" in card
 
 
 def test_data_that_did_not_pass_is_not_released(rectified: pd.DataFrame, workspace: Workspace, settings: Config) -> None:
@@ -115,7 +162,7 @@ def run(kill_at):
                 if events == kill_at:
                     os.kill(os.getpid(), signal.SIGKILL)
         sys.addaudithook(count)
-        stages = {name: root / "artifacts" / name for name in ("rectification", "synthesis", "validation")}
+        stages = {name: root / "artifacts" / name for name in ("rectification", "synthesis", "validation", "evaluation", "audit")}
         release.run(config.release, config.common, **stages, out=root / "artifacts" / ".release.partial")
         os._exit(0)
     return os.waitpid(child, 0)[1]

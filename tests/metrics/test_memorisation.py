@@ -35,6 +35,21 @@ def test_a_share_of_copies_moves_the_share_by_half_as_much() -> None:
     assert share.low > 0.5
 
 
+def test_a_few_copies_among_many_images_are_seen_among_the_closest() -> None:
+    training, held_out = normal(500, 0), normal(500, 3)
+    images = np.concatenate([training[:25] + 0.01 * normal(25, 1), normal(475, 2)])
+    found = memorisation(images, training, held_out)
+    assert found.share.low < 0.55, "too few to be seen among all"
+    assert found.share_closest.low > 0.55
+    assert found.share_closest.n == 50
+
+
+def test_a_handful_of_images_on_one_side_proves_nothing() -> None:
+    fresh = [memorisation(normal(30, seed), normal(40, seed + 100), normal(40, seed + 200)).share_closest for seed in range(30)]
+    assert {found.value for found in fresh} >= {0.0, 1.0}, "three images are all on one side now and then"
+    assert all(found.low < 0.55 for found in fresh)
+
+
 @pytest.mark.parametrize(("width", "images_a_person"), [(8, 6), (64, 1)])
 def test_interval_covers_a_half_in_about_95_of_100_fresh_draws(width: int, images_a_person: int) -> None:
     """Also where a person has several images, and in many dimensions, where a few references are the nearest of many images."""

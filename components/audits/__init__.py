@@ -1,0 +1,1 @@
+"""What the audit looks for: memory of training faces, lost groups, misread groups, duplicates, empty cells."""
