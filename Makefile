@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport VIRTUAL_ENV
 
-.PHONY: help setup demo test check repro ui assets bench results clean
+.PHONY: help setup demo test check repro ui up down assets bench results clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -42,6 +42,12 @@ repro: $(READY) data/faces ## rebuild what changed with DVC
 
 ui: $(READY) ## MLflow and Prefect in the browser
 	@synfer ui
+
+up: $(READY) data/faces ## start Prefect with its deployments, a worker and MLflow on this machine
+	@synfer up
+
+down: $(READY) ## stop what make up started
+	@synfer down
 
 assets: $(READY) ## train the embedded weights again (about four hours on two cores, resumable)
 	@synfer assets

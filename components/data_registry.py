@@ -6,11 +6,11 @@ and the repository never grows by accident.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import yaml
 from components.lineage import REGISTRY, data_digests
 from components.workspace import Workspace
 from synfer.errors import SynferError
-from synfer.files import whole_file
+from synfer.files import locked, whole_file
 
 _ATTEMPTS, _PAUSE = 5, 3.0  # DVC itself waits three seconds for its lock and has no option for more
 
@@ -34,9 +34,7 @@ def track(workspace: Workspace, folder: Path) -> str:
     Not for stages that DVC runs: it holds its lock then. Raises DataRegistryError, with `data.dvc` as it was, if DVC refuses.
     """
     path, place = workspace.root / REGISTRY, folder.relative_to(workspace.root).as_posix()
-    (workspace.root / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
-    with (workspace.root / ".dvc" / "tmp" / "synfer.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with project_lock(workspace):
         before = path.read_text(encoding="utf-8") if path.is_file() else "outs: []\n"
         entries = yaml.safe_load(before)
         if place not in {out["path"] for out in entries["outs"]}:
@@ -47,6 +45,11 @@ def track(workspace: Workspace, folder: Path) -> str:
             _write(path, yaml.safe_load(before))
             raise
     return data_digests(workspace.root)[place]
+
+
+def project_lock(workspace: Workspace) -> AbstractContextManager[None]:
+    """One call of DVC that writes, of all processes of a project on this machine; the others wait."""
+    return locked(workspace.root / ".dvc" / "tmp" / "synfer.lock")
 
 
 def _write(path: Path, entries: dict[str, Any]) -> None:

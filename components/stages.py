@@ -109,15 +109,18 @@ def stage_inputs(stage: Stage, workspace: Workspace) -> dict[str, Path]:
     return {"artifacts": workspace.artifacts} if stage.whole else {Path(read).name: workspace.stage(read) for read in stage.reads}
 
 
-def stages_from(start: str, workspace: Workspace) -> list[str]:
-    """Names of the stages from `start` on; raises StageError if one of them needs what an earlier stage has not left."""
+def stages_between(start: str, stop: str, workspace: Workspace) -> list[str]:
+    """Names of the stages from `start` to `stop`; raises StageError if one of them needs what an earlier stage has not left."""
     names = list(STAGES)
-    later = names[names.index(find_stage(start).name) :]
-    for name in later:
+    first, last = names.index(find_stage(start).name), names.index(find_stage(stop).name)
+    if first > last:
+        raise StageError(f"stage {start} comes after stage {stop}; the order is {', '.join(names)}")
+    wanted = names[first : last + 1]
+    for name in wanted:
         for read in STAGES[name].reads:
-            if read.split("/")[0] not in later:
+            if read.split("/")[0] not in wanted:
                 _check_input(STAGES[name], read, workspace)
-    return later
+    return wanted
 
 
 def resolved_section(stage: Stage, config: Config, workspace: Workspace) -> Section:

@@ -5,19 +5,18 @@ A new SQLite database that several processes open at once is destroyed for good,
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from components.lineage import data_digests, lineage_tags
 from components.record import read_metrics
 from components.workspace import Workspace
-from synfer.files import sha256
+from synfer.files import locked, sha256
 from synfer.manifest import FILE_NAME
 
 EXPERIMENT = "synfer"
@@ -39,7 +38,7 @@ def connect(workspace: Workspace) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     workspace.mlruns.mkdir(exist_ok=True)
     mlflow.set_tracking_uri(store_uri(workspace))
-    with _locked(workspace.mlruns / ".lock"):
+    with locked(workspace.mlruns / ".lock"):
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
             mlflow.create_experiment(EXPERIMENT, artifact_location=(workspace.mlruns / "artifacts").resolve().as_uri())
     mlflow.set_experiment(EXPERIMENT)
@@ -71,12 +70,9 @@ def stage_run(
         yield
 
 
-@contextmanager
-def registry_lock(workspace: Workspace) -> Iterator[None]:
+def registry_lock(workspace: Workspace) -> AbstractContextManager[None]:
     """One writer of aliases at a time on this machine."""
-    workspace.mlruns.mkdir(exist_ok=True)
-    with _locked(workspace.mlruns / ".registry.lock"):
-        yield
+    return locked(workspace.mlruns / ".registry.lock")
 
 
 def log_texts(workspace: Workspace, name: str, files: Mapping[str, str], *, tags: Mapping[str, str]) -> None:
@@ -105,13 +101,13 @@ def log_tags(tags: Mapping[str, str]) -> None:
     if "mlflow" not in sys.modules:
         return
     import mlflow
-    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-    run = mlflow.active_run()
-    while run is not None:
+    client, active = mlflow.MlflowClient(), mlflow.active_run()
+    run_id = active.info.run_id if active is not None else None
+    while run_id is not None:
         for name, value in tags.items():
-            mlflow.MlflowClient().set_tag(run.info.run_id, name, value)
-        run = mlflow.get_parent_run(run.info.run_id) if MLFLOW_PARENT_RUN_ID in run.data.tags else None
+            client.set_tag(run_id, name, value)
+        run_id = client.get_run(run_id).data.tags.get("mlflow.parentRunId")
 
 
 def log_file(path: Path, folder: str) -> None:
@@ -176,10 +172,3 @@ def _log_parameters(parameters: Mapping[str, Any]) -> None:
     flat = list(flatten(parameters).items())
     for start in range(0, len(flat), _BATCH):
         mlflow.log_params(dict(flat[start : start + _BATCH]))
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield  # closing the file releases the lock

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from synfer.errors import SynferError
+from synfer.files import locked
 from synfer.vocabulary import unknown
 
 
@@ -62,6 +65,10 @@ class Workspace:
     def with_artifacts(self, folder: Path) -> Workspace:
         """The same project, with its stages in another folder."""
         return Workspace(self.root, folder)
+
+    def exclusive(self, *, on_wait: Callable[[], None] | None = None) -> AbstractContextManager[None]:
+        """Be the only one on this machine that writes stages; `on_wait` is called once if another run has them now."""
+        return locked(self.artifacts / ".lock", on_wait=on_wait)
 
     def stage(self, name: str) -> Path:
         """Folder of a finished stage."""

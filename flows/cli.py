@@ -24,6 +24,7 @@ from flows.commands.sample import sample
 from flows.commands.serve import serve
 from flows.commands.study import study
 from flows.commands.ui import ui
+from flows.commands.up import down, up
 from flows.commands.verify import verify
 from synfer.errors import SynferError
 
@@ -53,6 +54,8 @@ app.command()(serve)
 app.command()(study)
 app.command()(assets)
 app.command()(ui)
+app.command()(up)
+app.command()(down)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

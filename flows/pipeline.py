@@ -7,12 +7,13 @@ Prefect's page shows the graph. DVC is the cache, hence `NO_CACHE`; only the two
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
+from pydantic import Field
 
 from components.stages import STAGES
 from components.tracking import pipeline_run
@@ -60,19 +61,29 @@ release = _stage_task("release", retries=2)
 registration = _stage_task("registration", retries=2)
 
 
+_FIRST, _LAST = next(iter(STAGES)), list(STAGES)[-1]
+# What Prefect's form shows of the parameters.
+Overlays = Annotated[list[str], Field(title="Overlays", description="Files of configs/, such as smoke or sd15_affectnet")]
+Overrides = Annotated[list[str], Field(title="Values", description="Single values, such as synthesis.images=700")]
+StageName = Annotated[str, Field(json_schema_extra={"enum": list(STAGES)})]
+
+
 def _run_name() -> str:
     """`smoke from synthesis`, `laptop`: what was asked for."""
     asked = flow_run.get_parameters()
     name = "+".join(asked.get("overlays") or ["laptop"])
-    return name if asked.get("start", "corpus") == "corpus" else f"{name} from {asked['start']}"
+    first, last = asked.get("start", _FIRST), asked.get("stop", _LAST)
+    return f"{name}{'' if first == _FIRST else f' from {first}'}{'' if last == _LAST else f' to {last}'}"
 
 
 @flow(name="pipeline", flow_run_name=_run_name, log_prints=False)
-def pipeline(overlays: list[str] | None = None, overrides: list[str] | None = None, start: str = "corpus") -> None:
-    """Corpus to registered model: generate faces, rectify their labels, validate them, train on them, evaluate, audit, release, register."""
+def pipeline(
+    overlays: Overlays | None = None, overrides: Overrides | None = None, start: StageName = _FIRST, stop: StageName = _LAST
+) -> None:
+    """Corpus to registered model: generate faces, rectify and validate their labels, train on them, evaluate, audit, release, register."""
     workspace, config = load_project(overlays, overrides)
-    run = PipelineRun(workspace, config, start=start, flow_run_id=str(flow_run.get_id()))
-    with pipeline_run(workspace, str(flow_run.get_name()), parameters=config.model_dump(mode="json"), tags=run.tags):
+    run = PipelineRun(workspace, config, start=start, stop=stop, flow_run_id=str(flow_run.get_id()))
+    with run.alone(), pipeline_run(workspace, str(flow_run.get_name()), parameters=config.model_dump(mode="json"), tags=run.tags):
         real = corpus(run)
         roles = fer_models(run, corpus=real)
         backbone = generator(run, corpus=real, fer_models=roles)

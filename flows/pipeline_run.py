@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from prefect.logging import get_run_logger
 
 from components.record import Metric, read_metrics
-from components.stages import STAGES, run_stage, stages_from
+from components.stages import STAGES, run_stage, stages_between
 from components.workspace import Workspace
 from flows.artifacts import ProgressBar, show_stage
 from flows.project import console, shown
@@ -24,6 +25,7 @@ _HEADLINES: dict[str, tuple[str, ...]] = {
     "validation": ("validation/expectations", "validation/failed_critical", "validation/failed_warning"),
     "classifiers": ("classifiers/real/val_uar", "classifiers/synthetic/val_uar", "classifiers/real+synthetic/val_uar"),
     "evaluation": ("generation/judge_accuracy", "classifiers/real/uar", "classifiers/synthetic/uar", "classifiers/real+synthetic/uar"),
+    "audit": ("audit/failed_critical", "audit/failed_warning", "audit/judge_accuracy", "audit/cells_filled_share"),
     "release": ("release/images", "release/bytes"),
     "registration": ("registration/version", "registration/uar"),
 }
@@ -31,12 +33,12 @@ _HEADLINES: dict[str, tuple[str, ...]] = {
 
 
 class PipelineRun:
-    """The project, the configuration and the first stage of one pipeline run; knows how far it is."""
+    """The project, the configuration and the first and last stage of one pipeline run; knows how far it is."""
 
-    def __init__(self, workspace: Workspace, config: Config, *, start: str, flow_run_id: str) -> None:
-        """Raises StageError if `start` is no stage, or if an earlier one has not left what is needed."""
+    def __init__(self, workspace: Workspace, config: Config, *, start: str, stop: str, flow_run_id: str) -> None:
+        """Raises StageError if `start` or `stop` is no stage, or if an earlier one has not left what is needed."""
         self.workspace, self.config, self.flow_run_id = workspace, config, flow_run_id
-        self._wanted = stages_from(start, workspace)
+        self._wanted = stages_between(start, stop, workspace)
         self._started = time.perf_counter()
         self._console = console()
         self._progress = ProgressBar()
@@ -46,8 +48,17 @@ class PipelineRun:
         """Tags that lead from MLflow back to the flow run."""
         return {"prefect.flow_run": self.flow_run_id}
 
+    def alone(self) -> AbstractContextManager[None]:
+        """Wait until no other run of the project writes stages."""
+
+        def tell() -> None:
+            self._console.print("another run writes artifacts/; waiting for its end")
+            get_run_logger().info("another run writes artifacts/; waiting for its end")
+
+        return self.workspace.exclusive(on_wait=tell)
+
     def stage(self, name: str) -> Path:
-        """Run a stage, or take what an earlier run left where the pipeline starts later; returns its folder."""
+        """Run a stage, or take what an earlier run left where the pipeline starts later or stops before; returns its folder."""
         if name not in self._wanted:
             return self.workspace.stage(name)
         position = list(STAGES).index(name)

@@ -17,7 +17,18 @@ _DEFAULTS = {
 
 
 def use_project_home(root: Path) -> None:
-    """Keep Prefect's database in `<root>/.prefect` and its log off the terminal, unless the environment says otherwise."""
+    """Keep Prefect's database in `<root>/.prefect` and its log off the terminal, unless the environment says otherwise.
+
+    A server that `synfer up` has started in the project is used; without one a flow starts its own for as long as it runs.
+    """
     prepare(root)
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+    if "PREFECT_API_URL" not in os.environ and (address := _server(root)):
+        os.environ["PREFECT_API_URL"] = f"{address}/api"
+
+
+def _server(root: Path) -> str:
+    from flows.services import Services
+
+    return next((service.address for service in Services(root).running() if service.name == "prefect"), "")

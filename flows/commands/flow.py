@@ -23,6 +23,7 @@ def pipeline(
     start: Annotated[
         str, typer.Option("--from", metavar="STAGE", help="First stage to run; what the earlier ones left is used.")
     ] = "corpus",
+    stop: Annotated[str, typer.Option("--to", metavar="STAGE", help="Last stage to run.")] = "registration",
 ) -> None:
     """Corpus to registered model: every stage in order.
 
@@ -32,14 +33,14 @@ def pipeline(
 
     synfer flow pipeline --config smoke
 
-    synfer flow pipeline --set synthesis.images=2800 --from synthesis
+    synfer flow pipeline --set synthesis.images=2800 --from synthesis --to validation
     """
     workspace, _ = load_project(config, set_)  # a bad key is told before Prefect starts
-    from components.stages import stages_from
+    from components.stages import stages_between
     from flows.prefect_home import use_project_home
 
-    stages_from(start, workspace)
+    stages_between(start, stop, workspace)
     use_project_home(workspace.root)
     from flows.pipeline import pipeline as flow
 
-    flow(overlays=config or [], overrides=set_ or [], start=start)
+    flow(overlays=config or [], overrides=set_ or [], start=start, stop=stop)

@@ -31,5 +31,6 @@ def run(
     workspace, settings = load_project(config, set_)
     from components.stages import run_stage
 
-    folder = run_stage(stage, settings, workspace)
+    with workspace.exclusive(on_wait=lambda: console().print("another run writes artifacts/; waiting for its end")):
+        folder = run_stage(stage, settings, workspace)
     console().print(f"{stage}: {shown(folder, workspace.root)}")

@@ -11,7 +11,7 @@ import pytest
 
 from components.embedded_corpus import write_corpus
 from components.partial import close_partial, fingerprint, open_partial
-from components.stages import STAGES, Stage, StageError, find_stage, resolved_section, run_stage, stage_inputs, stages_from
+from components.stages import STAGES, Stage, StageError, find_stage, resolved_section, run_stage, stage_inputs, stages_between
 from components.workspace import Workspace, WorkspaceError
 from synfer.config import Config, load_config
 from synfer.images import ImageError, shard_path
@@ -47,11 +47,14 @@ def test_a_later_start_needs_all_that_earlier_stages_left(workspace: Workspace) 
     for read in STAGES["evaluation"].reads:
         workspace.stage(read).mkdir(parents=True, exist_ok=True)
     with pytest.raises(StageError, match="report needs artifacts/feranno"):
-        stages_from("evaluation", workspace)
+        stages_between("evaluation", "registration", workspace)
+    assert stages_between("evaluation", "evaluation", workspace) == ["evaluation"]
     for name in STAGES:
         workspace.stage(name).mkdir(exist_ok=True)
-    assert stages_from("evaluation", workspace) == ["evaluation", "report", "release", "registration"]
-    assert stages_from("corpus", workspace) == list(STAGES)
+    assert stages_between("evaluation", "registration", workspace) == ["evaluation", "audit", "report", "release", "registration"]
+    assert stages_between("corpus", "registration", workspace) == list(STAGES)
+    with pytest.raises(StageError, match="stage release comes after stage corpus; the order is corpus, fer_models, "):
+        stages_between("release", "corpus", workspace)
 
 
 def test_source_paths_are_absolute_and_train_is_none(workspace: Workspace) -> None:

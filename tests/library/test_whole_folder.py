@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from synfer import files
-from synfer.files import FolderInUseError, replace_folder, whole_folder
+from synfer.files import FolderInUseError, locked, replace_folder, whole_folder
 
 
 def test_a_folder_appears_whole_and_alone(tmp_path: Path) -> None:
@@ -77,3 +77,23 @@ def test_a_folder_is_never_away_while_it_is_replaced(tmp_path: Path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
     assert (tmp_path / "old" / "file").read_text() == "new"
     assert renamed == ([] if can_exchange else ["old", "new"])
+
+
+def test_a_lock_is_held_by_one_process_and_freed_when_it_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from synfer.files import locked\n"
+        "with locked(Path(sys.argv[1])): print(1, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a" / "lock")], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"1\n"
+        waited: list[str] = []
+
+        def kill() -> None:
+            waited.append("once")
+            other.kill()
+
+        with locked(tmp_path / "a" / "lock", on_wait=kill):
+            assert waited == ["once"]
+    with locked(tmp_path / "a" / "lock", on_wait=lambda: waited.append("again")):
+        assert waited == ["once"]

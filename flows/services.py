@@ -1,0 +1,142 @@
+"""The servers and workers of a project on one machine: Prefect, its work pools and deployments, a worker a pool, MLflow.
+
+`.prefect/services.json` remembers what was started, with the time of its start: a number that the system has given to another process since
+is never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from synfer.errors import SynferError
+from synfer.files import write_json
+
+STATE = "services.json"
+_HOST = "127.0.0.1"
+_START, _STOP = 240.0, 20.0  # seconds; a busy laptop needs a minute for the first start of Prefect's server
+
+
+class ServiceError(SynferError):
+    """A port that is taken, or a program that ended at once; the message names the port or the log."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A program that runs: what it is, its process, when that started (seconds since 1970), its address (empty for a worker), its log."""
+
+    name: str
+    pid: int
+    started: float
+    address: str
+    log: str
+
+    def process(self) -> psutil.Process | None:
+        """The process, if it is still the same one."""
+        try:
+            found = psutil.Process(self.pid)
+            return found if abs(found.create_time() - self.started) < 1.0 and found.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
+
+
+class Services:
+    """What `synfer up` has started in a project."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folder = root / ".prefect"
+
+    def running(self) -> list[Service]:
+        """The programs that are still there, in the order of their start."""
+        path = self.folder / STATE
+        if not path.is_file():
+            return []
+        return [found for entry in json.loads(path.read_text(encoding="utf-8")) if (found := Service(**entry)).process() is not None]
+
+    def start(self, name: str, command: Sequence[str], *, environment: Mapping[str, str], port: int = 0, health: str = "") -> Service:
+        """Start `python -m command` in a session of its own; with a port, wait until `http://host:port/health` answers.
+
+        Raises ServiceError if the port is taken, or if the program ends before it answers.
+        """
+        if port:
+            check_port(port, name)
+        log = self.folder / "log" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command], cwd=self.root, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
+                stdout=stream, stderr=stream, start_new_session=True,
+            )  # fmt: skip
+        service = Service(
+            name, process.pid, psutil.Process(process.pid).create_time(), f"http://{_HOST}:{port}" if port else "", str(log)
+        )
+        self._write([*self.running(), service])
+        if port:
+            self._wait(service, process, f"{service.address}{health}")
+        return service
+
+    def stop(self) -> list[str]:
+        """Stop everything, the latest first, with all that it has started; returns the names."""
+        stopped = self.running()[::-1]
+        for service in stopped:
+            stop_tree(service)
+        (self.folder / STATE).unlink(missing_ok=True)
+        return [service.name for service in stopped]
+
+    def _wait(self, service: Service, process: subprocess.Popen[bytes], address: str) -> None:
+        until = time.monotonic() + _START
+        while not answers(address):
+            if process.poll() is not None or time.monotonic() > until:
+                why = f"ended with status {process.returncode}" if process.returncode is not None else f"did not answer in {_START:.0f} s"
+                raise ServiceError(f"{service.name} {why}; its log is {service.log}")
+            time.sleep(0.5)
+
+    def _write(self, services: list[Service]) -> None:
+        write_json(self.folder / STATE, [asdict(service) for service in services])
+
+
+def stop_tree(service: Service) -> None:
+    """End a program and its children: asked first, killed after 20 seconds."""
+    process = service.process()
+    if process is None:
+        return
+    tree = [process, *process.children(recursive=True)]
+    for found in tree:
+        _quietly(found.terminate)
+    _, alive = psutil.wait_procs(tree, timeout=_STOP)
+    for found in alive:
+        _quietly(found.kill)
+    psutil.wait_procs(alive, timeout=_STOP)
+
+
+def check_port(port: int, name: str) -> None:
+    """Raise ServiceError if something listens on the port."""
+    with socket.socket() as probe:
+        if probe.connect_ex((_HOST, port)) == 0:
+            raise ServiceError(f"port {port} is taken, and {name} wants it; stop what listens there or choose another port")
+
+
+def answers(address: str) -> bool:
+    """Whether an address answers with a status of success."""
+    try:
+        with urllib.request.urlopen(address, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def _quietly(end: Callable[[], object]) -> None:
+    with suppress(psutil.NoSuchProcess):
+        end()

@@ -1,0 +1,73 @@
+"""`synfer up` and `down`: what is started answers, what is stopped is gone with its children, and nothing else is touched."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.services import Service, ServiceError, Services, answers
+from synfer.files import write_json
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    (tmp_path / ".prefect").mkdir()
+    return Services(tmp_path)
+
+
+def test_a_service_answers_until_it_is_stopped_with_its_children(services: Services, tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "parent.py").write_text(
+        "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\ntime.sleep(600)\n"
+    )
+    web = services.start("web", ["http.server", str(port), "--bind", "127.0.0.1"], environment={}, port=port)
+    worker = services.start("worker", ["parent"], environment={})
+    assert answers(web.address)
+    assert [service.name for service in services.running()] == ["web", "worker"]
+    process = psutil.Process(worker.pid)
+    while not process.children():
+        assert process.is_running()
+    children = process.children()
+    assert services.stop() == ["worker", "web"]
+    assert not answers(web.address)
+    assert not any(found.is_running() for found in (process, *children))
+    assert services.running() == []
+    assert not (tmp_path / ".prefect" / "services.json").exists()
+
+
+def test_a_taken_port_is_named_before_anything_starts(services: Services) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ServiceError, match=f"port {port} is taken, and mlflow wants it"):
+            services.start("mlflow", ["http.server", str(port)], environment={}, port=port)
+    assert services.running() == []
+
+
+def test_a_program_that_ends_at_once_is_told_with_its_log(services: Services, tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match=r"web ended with status 1; its log is .*web\.log") as caught:
+        services.start("web", ["no_such_module"], environment={}, port=free_port())
+    assert "no_such_module" in Path(str(caught.value).split("its log is ")[1]).read_text()
+
+
+def test_a_number_that_another_process_got_since_is_left_alone(services: Services, tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        started = psutil.Process(other.pid).create_time() - 3600
+        write_json(tmp_path / ".prefect" / "services.json", [Service("prefect", other.pid, started, "", "").__dict__])
+        assert services.running() == []
+        assert services.stop() == []
+        assert other.poll() is None
+        other.communicate(os.linesep.encode())
