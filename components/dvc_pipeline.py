@@ -19,7 +19,8 @@ HEADER = """\
 """
 _COMMAND = "PATH=.venv/bin:$PATH python -m flows.cli run {name}"  # the project's environment, activated or not
 _SILENT = {"synfer.config", "components.tracking"}  # values are tracked as params, logging changes no result
-_READS = {"components.templating": "components/templates", "components.plans.file": "configs/plans"}  # what a module reads beside its imports
+# What a module reads beside its imports.
+_READS = {"components.templating": "components/templates", "components.plans.file": "configs/plans"}
 _STUDIES = "studies"  # a section that no stage reads
 _PLOTTED = ("synthesis", "rectification", "evaluation")
 

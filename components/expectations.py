@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from great_expectations.expectations.metadata_types import FailureSeverity
 from synfer.annotation.rectify import ACTIONS
 from synfer.config import Validation
 from synfer.files import replace_folder
-from synfer.vocabulary import COMPOUNDS, MAX_INTENSITY
+from synfer.vocabulary import COMPOUNDS, EXPRESSIONS, MAX_INTENSITY
 
+_K = len(EXPRESSIONS)
 MIN_CONTRAST = 6.0
 """Standard deviation of grey levels 0..255 below which an image counts as blank; a face under the dimmest light has more than 15."""
 
@@ -39,12 +40,14 @@ class Finding:
 
 
 def suites(section: Validation, classes: Sequence[str]) -> dict[str, list[gxe.Expectation]]:
-    """The expectations of each suite; `classes` reads the table of classes, the others that of images."""
+    """The expectations of each suite; `schema`, `classes` and `drift` read the table of their name, the others that of images."""
     return {
+        "schema": [_critical(gxe.ExpectColumnValuesToBeInSet, "Every column is there, of its type", column="right", value_set=[1])],
         "manifest": _manifest(classes),
         "labels": _labels(section, classes),
         "images": _images(section),
         "classes": _classes(section),
+        "drift": _drift(section),
     }
 
 
@@ -55,6 +58,8 @@ def _manifest(classes: Sequence[str]) -> list[gxe.Expectation]:
         _critical(gxe.ExpectColumnValuesToBeUnique, "Every image has a seed of its own", column="seed"),
         _critical(gxe.ExpectColumnValuesToBeInSet, "Generated faces only train", column="split", value_set=["train"]),
         _critical(gxe.ExpectColumnValuesToBeInSet, "What was asked is known", column="asked", value_set=[*classes, *COMPOUNDS]),
+        _critical(gxe.ExpectColumnValuesToBeInSet, "Attributes of people are known", column="person_known", value_set=[1]),
+        _critical(gxe.ExpectColumnValuesToBeBetween, "Nobody is in two splits", column="identity_splits", max_value=1),
         _warning(gxe.ExpectColumnValueLengthsToBeBetween, "Every image has a caption", column="caption", min_value=1),
         _critical(gxe.ExpectColumnValuesToBeBetween, "No AU intensity is below 0", column="au_min", min_value=0),
         _critical(gxe.ExpectColumnValuesToBeBetween, "No AU intensity is above 5", column="au_max", max_value=MAX_INTENSITY),
@@ -67,6 +72,7 @@ def _labels(section: Validation, classes: Sequence[str]) -> list[gxe.Expectation
         _critical(gxe.ExpectColumnValuesToBeInSet, "Every label is a class", column="label", value_set=[*classes]),
         _critical(gxe.ExpectColumnValuesToBeInSet, "Every action is known", column="action", value_set=[*ACTIONS]),
         _warning(gxe.ExpectColumnValueLengthsToBeBetween, "Every action has its reason", column="reason", min_value=10),
+        _critical(gxe.ExpectColumnValuesToBeInSet, "Posteriors have all expressions", column="posterior_size", value_set=[_K]),
         _critical(gxe.ExpectColumnValuesToBeBetween, "Posteriors sum to one", column="posterior_sum", min_value=0.999, max_value=1.001),
         _critical(gxe.ExpectColumnValuesToBeBetween, "The members' agreement is a share", column="agreement", min_value=0, max_value=1),
         _critical(gxe.ExpectColumnMeanToBeBetween, "Enough images are not rejected", column="kept", min_value=section.min_kept),
@@ -81,6 +87,7 @@ def _images(section: Validation) -> list[gxe.Expectation]:
         _critical(gxe.ExpectColumnValuesToBeInSet, "Every image is the one of its hash", column="as_hashed", value_set=[1]),
         _critical(gxe.ExpectColumnValuesToBeInSet, "Every image says that it is AI-generated", column="marked", value_set=[1]),
         _critical(gxe.ExpectColumnValuesToBeBetween, "Hardly any image is blank", column="contrast", min_value=MIN_CONTRAST, mostly=0.999),
+        _critical(gxe.ExpectColumnValuesToBeInSet, "No image has a near-duplicate in another split", column="leaked", value_set=[0]),
         _warning(gxe.ExpectColumnMeanToBeBetween, "Few images are near-duplicates", column="duplicate", max_value=section.max_duplicates),
     ]
 
@@ -92,6 +99,21 @@ def _classes(section: Validation) -> list[gxe.Expectation]:
     ]
 
 
+def _drift(section: Validation) -> list[gxe.Expectation]:
+    limits = {
+        "label_change": ("Labels are spread as in the previous release", section.max_label_drift),
+        "kept_change": ("As many images are kept as in the previous release", section.max_kept_drift),
+        "au_change": ("Asked AUs are as strong as in the previous release", section.max_au_drift),
+        "entropy_change": ("Labels are as sure as in the previous release", section.max_drift),
+        "agreement_change": ("Members agree as in the previous release", section.max_drift),
+        "brightness_change": ("Images are as bright as in the previous release", section.max_drift),
+        "contrast_change": ("Images have the contrast of the previous release", section.max_drift),
+    }
+    return [
+        _warning(gxe.ExpectColumnMaxToBeBetween, words, column=column, max_value=limit) for column, (words, limit) in limits.items()
+    ]
+
+
 def _critical(kind: type[gxe.Expectation], description: str, **arguments: Any) -> gxe.Expectation:
     return kind(severity=FailureSeverity.CRITICAL, description=description, **arguments)
 
@@ -100,8 +122,16 @@ def _warning(kind: type[gxe.Expectation], description: str, **arguments: Any) ->
     return kind(severity=FailureSeverity.WARNING, description=description, **arguments)
 
 
-def run_suites(section: Validation, classes: Sequence[str], *, images: pd.DataFrame, by_class: pd.DataFrame, docs: Path) -> list[Finding]:
-    """Run every suite and write Data Docs to the folder `docs`, in the place of older ones; returns what each expectation found."""
+def table_of(suite: str) -> str:
+    """The table that a suite reads."""
+    return suite if suite in ("schema", "classes", "drift") else "images"
+
+
+def run_suites(section: Validation, classes: Sequence[str], *, tables: Mapping[str, pd.DataFrame], docs: Path) -> list[Finding]:
+    """Run the suites whose table (schema, images, classes, drift) is there, and write Data Docs to `docs`, in the place of older ones.
+
+    Returns what each expectation found.
+    """
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     docs.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=docs.parent, prefix=".gx-") as scratch:
@@ -110,7 +140,8 @@ def run_suites(section: Validation, classes: Sequence[str], *, images: pd.DataFr
         source = context.data_sources.add_pandas("synfer")
         findings = []
         for name, expectations in suites(section, classes).items():
-            findings += _run_suite(context, source, name, expectations, by_class if name == "classes" else images)
+            if table_of(name) in tables:
+                findings += _run_suite(context, source, name, expectations, tables[table_of(name)])
         context.build_data_docs()
         _list_results(pages)
         replace_folder(pages, docs)

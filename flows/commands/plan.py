@@ -58,9 +58,8 @@ def _print(table: DataFrame) -> None:
     shown_table = Table("cell", "asks for")
     for name in ("asked", "there", "rejected", "missing"):
         shown_table.add_column(name, justify="right")
-    for row in table.itertuples(index=False):
-        missing = f"[bold]{row.missing}[/bold]" if row.missing else "0"
-        shown_table.add_row(row.cell, row.asks_for, str(row.asked), str(row.there), str(row.rejected), missing)
+    for cell, asks_for, *counts, missing in table.astype(str).to_numpy().tolist():
+        shown_table.add_row(cell, asks_for, *counts, f"[bold]{missing}[/bold]" if missing != "0" else missing)
     sums = [str(table[name].sum()) for name in ("asked", "there", "rejected", "missing")]
     shown_table.add_row("all", "", *sums, end_section=True)
     out = console()
