@@ -248,13 +248,15 @@ class Studies(Section):
     randaugment: Positive = Field(9, description="low_data: magnitude of RandAugment in the arm of strong augmentation")
     mixup: float = Field(0.2, ge=0, description="low_data: alpha of MixUp in the arm of strong augmentation")
     methods: tuple[Literal["simclr", "byol", "mocov3", "mae"], ...] = Field(
-        ("simclr", "mae"), min_length=1, description="representation, few_shot: self-supervised methods"
+        ("simclr",), min_length=1, description="representation, few_shot: simclr, byol, mocov3, mae"
     )
-    pretrain_steps: Positive = Field(1000, description="representation, few_shot: optimiser steps of a pre-training")
+    vit: str = Field("vit_tiny_patch16_224", description="representation, few_shot: timm architecture for mae, a plain vision transformer")
+    pretrain_steps: Positive = Field(400, description="representation, few_shot: optimiser steps of a pre-training, about")
     shots: tuple[Positive, ...] = Field((1, 5), min_length=1, description="few_shot: labelled faces of a class in an episode")
     queries: Positive = Field(5, description="few_shot: faces of a class to classify in an episode")
     episodes: Positive = Field(200, description="few_shot: episodes of every encoder")
-    image_text_steps: Positive = Field(1000, description="zero_shot: optimiser steps of the training on images and captions")
+    compound_faces: Count = Field(20, description="few_shot: rendered faces of every compound expression, 0 for none")
+    image_text_steps: Positive = Field(400, description="zero_shot: optimiser steps of the training on images and captions, about")
     expected_train: Count = Field(0, description="training images that a dry run assumes where the corpus is not here, 0 to refuse")
     drawn_per_second: float = Field(6.0, gt=0, description="cost: faces drawn and rectified a second, as measured on `machine`")
     trained_per_second: float = Field(600.0, gt=0, description="cost: images that a classifier learns from a second")
