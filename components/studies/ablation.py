@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from matplotlib.figure import Figure
 
 from components.plots import interval_bars
@@ -28,7 +26,7 @@ def cells(config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
     return [*(judged if repeat == 0 else ()), *trained]
 
 
-def comparisons(arms: Sequence[str]) -> list[Comparison]:
+def comparisons(results: Results) -> list[Comparison]:
     """Every part against the method without it; of rectification only what it teaches, for it draws no other faces."""
     names = list(TITLES.values())
     steps = list(zip(names, names[1:], strict=False))

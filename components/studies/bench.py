@@ -21,6 +21,7 @@ from components.training_examples import labelled_examples, real_examples, recti
 from components.workspace import Workspace
 from synfer.classifiers.examples import Examples, concatenate
 from synfer.config import Common, Config
+from synfer.images import load_images
 from synfer.manifest import read_manifest
 from synfer.seeding import derive_seed
 
@@ -85,6 +86,15 @@ class Bench:
         check_identities(pd.concat([read_manifest(self.pool.corpus / "development"), rows]), where="development and test")
         return read_test(self.pool.corpus / "test", rows, self.common)
 
+    def images(self, parts: Sequence[Part], *, repeat: int) -> np.ndarray:
+        """Images uint8 (N, S, S, 3) of the parts, without their labels."""
+        return self.examples(parts, repeat=repeat).images
+
+    def captioned(self, parts: Sequence[Part], *, repeat: int) -> tuple[np.ndarray, list[str]]:
+        """Images uint8 (N, S, S, 3) of the parts and their captions, without generated faces whose label is not what was asked."""
+        found = [pair for part in parts for pair in self._captioned(part, repeat)]
+        return np.concatenate([images for images, _ in found]), [text for _, texts in found for text in texts]
+
     def synthetic_rows(self, drawn: str, number: int) -> pd.DataFrame:
         """Manifest of a block of generated faces, rectified where the drawing says so."""
         if DRAWINGS[drawn].rectified:
@@ -99,6 +109,18 @@ class Bench:
             found = concatenate([self._synthetic(part.drawn, number) for number in blocks])
             return found.take(np.arange(min(part.count, len(found))))
         return self._real(part.faces, part.count, repeat)
+
+    def _captioned(self, part: Part, repeat: int) -> list[tuple[np.ndarray, list[str]]]:
+        if part.faces != SYNTHETIC:
+            places = [self.rows(part, repeat=repeat)]
+        else:
+            blocks, left = range(-(-part.count // self.pool.block)), part.count % self.pool.block
+            rows = [self.synthetic_rows(part.drawn, number) for number in blocks]
+            rows[-1] = rows[-1].iloc[: left or None]
+            told = [each[each.get("label", each["expression"]) == each["expression"]] for each in rows]
+            places = [(self.pool.faces(part.drawn, number).stage("synthesis"), each) for number, each in zip(blocks, told, strict=True)]
+        size = self.common.image_size
+        return [(load_images(folder, each["sample_id"].tolist(), size=size), each["caption"].tolist()) for folder, each in places]
 
     def _read_real(self, faces: str, count: int, repeat: int) -> Examples:
         """Real faces: labelled ones with their votes, unlabelled ones with the members' labels, val with its labels."""

@@ -11,7 +11,7 @@ from components.studies.division import StudyError
 from components.studies.study import Study
 from synfer.vocabulary import unknown
 
-NAMES = ("scaling", "ablation", "low_data")
+NAMES = ("scaling", "ablation", "low_data", "representation", "few_shot", "zero_shot")
 
 
 def find_study(name: str) -> Study:

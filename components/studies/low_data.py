@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -39,8 +38,9 @@ def cells(config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
     return found
 
 
-def comparisons(arms: Sequence[str]) -> list[Comparison]:
+def comparisons(results: Results) -> list[Comparison]:
     """At every share each remedy against the real faces alone, and generated faces against the best other remedy's rivals."""
+    arms = list(results.arms)
     shares = [arm for arm in arms if arm != ALONE and "," not in arm]
     found = []
     for share in shares:

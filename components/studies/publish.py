@@ -72,7 +72,7 @@ def as_json(study: Study, results: Results, config: Config, facts: Mapping[str, 
             if (value := results.arms[arm].mean(key)) is not None:
                 arms[arm][key] = {"value": value, "low": None, "high": None, "n": len(results.arms[arm].outcomes)}
     comparisons = []
-    for each in study.comparisons(list(results.arms)):
+    for each in study.comparisons(results):
         found = results.difference(each)
         told = {"words": each.words, "ours": each.ours, "theirs": each.theirs, "measure": each.measure, "verdict": verdict(found)}
         comparisons.append({**told, "difference": as_figure(found)})

@@ -20,8 +20,7 @@ from synfer.metrics.classification import METRICS
 from synfer.metrics.repeats import mean_difference, repeated_difference, repeated_interval, repeated_mean
 
 VALUE = "value"
-MEAN = "mean"
-"""Measure of rows that have a value, such as the accuracy of an episode."""
+"""Beginning of the columns `value_<measure>` of rows that have values instead of probabilities, such as the accuracies of an episode."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,14 @@ class Repeats:
         """The rows of the first training."""
         return self.outcomes[0].predictions
 
-    @cached_property
-    def values(self) -> np.ndarray:
-        """Float (S, N) of rows that have a value."""
-        return np.stack([outcome.predictions[VALUE].to_numpy() for outcome in self.outcomes])
+    def values(self, measure: str) -> np.ndarray:
+        """Float (S, N) of rows that have values."""
+        return np.stack([outcome.predictions[f"{VALUE}_{measure}"].to_numpy() for outcome in self.outcomes])
+
+    @property
+    def measures(self) -> list[str]:
+        """Measures of rows that have values."""
+        return [name.removeprefix(f"{VALUE}_") for name in self.frame.columns if name.startswith(f"{VALUE}_")]
 
     @cached_property
     def truth(self) -> np.ndarray:
@@ -108,7 +111,7 @@ class Results:
         """What was measured of an arm: the metrics of its predictions, and figures that came with an interval."""
         repeats = self.arms[arm]
         own = [key for key, metric in repeats.outcomes[0].metrics.items() if metric.low is not None]
-        return [*(METRICS if repeats.probabilities is not None else (MEAN,)), *own]
+        return [*(METRICS if repeats.probabilities is not None else repeats.measures), *own]
 
     def figure(self, arm: str, measure: str) -> Interval:
         """The value of an arm with its interval over faces and trainings."""
@@ -122,7 +125,7 @@ class Results:
         if ours.ids != theirs.ids:
             raise StudyError(f"{comparison.name}: the arms have predicted different images and cannot be paired")
         if ours.probabilities is None or theirs.probabilities is None:
-            return mean_difference(ours.values, theirs.values, **self._settings)
+            return mean_difference(ours.values(comparison.measure), theirs.values(comparison.measure), **self._settings)
         metric = METRICS[comparison.measure]
         return repeated_difference(metric, ours.truth, ours.probabilities, theirs.probabilities, groups=ours.groups, **self._settings)
 
@@ -131,10 +134,10 @@ class Results:
         return {arm: {measure: self.figure(arm, measure) for measure in self.measures(arm)} for arm in self.arms}
 
     def _figure(self, repeats: Repeats, measure: str) -> Interval:
-        if measure in repeats.outcomes[0].metrics and measure not in METRICS:
+        if measure in repeats.measures:
+            return repeated_mean(repeats.values(measure), **self._settings)
+        if repeats.probabilities is None or measure not in METRICS:
             return _as_interval(repeats.outcomes[0].metrics[measure])
-        if repeats.probabilities is None:
-            return repeated_mean(repeats.values, **self._settings)
         return repeated_interval(METRICS[measure], repeats.truth, repeats.probabilities, groups=repeats.groups, **self._settings)
 
     @property

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from matplotlib.figure import Figure
 
 from components.plots import interval_curves
@@ -42,8 +40,9 @@ def cells(config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
     return [Cell(STUDY.name, arm, repeat, KIND, parts, budget(config)) for arm, parts in arms.items()]
 
 
-def comparisons(arms: Sequence[str]) -> list[Comparison]:
+def comparisons(results: Results) -> list[Comparison]:
     """The differences that answer the question, of the arms that there are."""
+    arms = list(results.arms)
     first, *_, last = [arm for arm in arms if arm.startswith("synthetic ")] * 2
     wanted = [
         Comparison(last, first, "more generated faces teach more"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ class Study:
     method: str
     measures: Mapping[str, str]
     cells: Callable[[Config, Sizes, int], list[Cell]]
-    comparisons: Callable[[Sequence[str]], list[Comparison]]
+    comparisons: Callable[[Results], list[Comparison]]
     figure: Callable[[Results], Figure]
     notes: Callable[[Results, Config], list[str]] = lambda results, config: []
     tables: Callable[[Results], list[TableOf]] | None = None
