@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from mlflow.models.model import ModelInfo
 
+from components.audits.finding import RESULT
 from components.classifier_scores import RealFaces, read_test
 from components.fer_models import class_probabilities
 from components.promotion.gate import Finding, Scored, check_scores, check_verdicts, compare
@@ -36,7 +37,7 @@ _RESAMPLES = 1000
 
 
 def run(
-    section: Registration, common: Common, *, evaluation: Path, classifiers: Path, validation: Path, test: Path, out: Path
+    section: Registration, common: Common, *, evaluation: Path, classifiers: Path, validation: Path, audit: Path, test: Path, out: Path
 ) -> None:
     """Log the classifier of `section.training_set` as a pyfunc model to the open MLflow run, register it, and let the gate judge it.
 
@@ -50,7 +51,7 @@ def run(
     faces = read_test(test, read_manifest(test), common)
     number = _new_version(registry, info)
     scored = Scored(number, class_probabilities(classifier, faces.images, common))
-    findings = judge(registry, section, common, faces, scored, validation=validation)
+    findings = judge(registry, section, common, faces, scored, verdicts={"validation": validation / "result.json", "audit": audit / RESULT})
     lineage = _lineage()
     tags = {**lineage, **_gate_tags(findings), **_metric_tags(metrics), "test.digest": test_digest(test)}
     for key, value in tags.items():
@@ -70,10 +71,10 @@ def run(
 
 
 def judge(
-    registry: Registry, section: Registration, common: Common, faces: RealFaces, scored: Scored, *, validation: Path
+    registry: Registry, section: Registration, common: Common, faces: RealFaces, scored: Scored, *, verdicts: Mapping[str, Path]
 ) -> list[Finding]:
-    """Every rule of the gate; the champion, if there is one, predicts the same test faces now."""
-    findings = check_verdicts({"validation": _verdict(validation / "result.json")})
+    """Every rule of the gate; `verdicts` are files of earlier stages, the champion, if there is one, predicts the same test faces now."""
+    findings = check_verdicts({name: _verdict(path) for name, path in verdicts.items()})
     findings += check_scores(section, faces.truth, scored, resamples=_RESAMPLES, seed=common.seed)
     number = registry.holder(CHAMPION)
     if not number:

@@ -63,7 +63,7 @@ STAGES: dict[str, Stage] = {
         *_TABLE,
         Stage("report", reads=tuple(stage.name for stage in _TABLE), whole=True),
         Stage("release", reads=("rectification", "synthesis", "validation", "evaluation", "audit"), in_dvc=False),
-        Stage("registration", reads=("evaluation", "classifiers", "validation", _TEST), in_dvc=False),
+        Stage("registration", reads=("evaluation", "classifiers", "validation", "audit", _TEST), in_dvc=False),
     )
 }
 """Every stage in the order of the pipeline."""

@@ -100,5 +100,5 @@ def pipeline(
         )
         report(run, evaluation=measured, audit=audited)
         release(run, synthesis=faces, rectification=labels, validation=gate, evaluation=measured, audit=audited)
-        registration(run, corpus=real, evaluation=measured, classifiers=trained, validation=gate)
+        registration(run, corpus=real, evaluation=measured, classifiers=trained, validation=gate, audit=audited)
     run.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 
 from components import registration, tracking
+from components.audits.finding import Finding, write_verdict
 from components.embedded_corpus import write_corpus
 from components.promotion.served_model import to_pixels
 from components.record import Record
@@ -24,6 +26,7 @@ from synfer.files import write_json
 from synfer.images import ImageError, encode_png, encode_webp
 from synfer.vocabulary import DEFAULT_EXPRESSIONS
 
+MEMORY = Finding("memorisation", "Nothing is remembered", "critical", True, "0.50", "share at most 0.55")
 SECTION = Registration(model_name="faces", training_set="real", min_uar=0.0, max_ece=1.0)
 
 
@@ -39,6 +42,7 @@ def stages(tracked_workspace: Workspace) -> Path:
     record.metric("classifiers/synthetic/uar", 0.9)
     record.save()
     write_json(workspace.stage("validation") / "result.json", {"success": True})
+    write_verdict([MEMORY], workspace.stage("audit"))
     write_corpus(workspace.stage("corpus/test"), identities=14, images_per_identity=1, size=64)
     return workspace.artifacts
 
@@ -47,7 +51,7 @@ def register(workspace: Workspace, name: str, section: Registration = SECTION) -
     out = workspace.artifacts / name
     tags = {"prefect.flow_run": f"flow-{name}"}
     with tracking.stage_run(workspace, "registration", parameters={}, tags=tags):
-        inputs = {stage: workspace.stage(stage) for stage in ("evaluation", "classifiers", "validation")}
+        inputs = {stage: workspace.stage(stage) for stage in ("evaluation", "classifiers", "validation", "audit")}
         registration.run(section, Common(), **inputs, test=workspace.stage("corpus/test"), out=out)
     return json.loads((out / "registration.json").read_text())
 
@@ -104,11 +108,18 @@ def test_a_closed_validation_holds_a_version_back(tracked_workspace: Workspace, 
     assert version("2").tags["validation_status"] == "failed"
 
 
+def test_a_failed_audit_holds_a_version_back(tracked_workspace: Workspace, stages: Path) -> None:
+    write_verdict([replace(MEMORY, success=False)], stages / "audit")
+    assert register(tracked_workspace, "first")["alias"] == ""
+    assert version("1").tags["gate.reason"] == "audit did not pass: memorisation"
+    assert version("1").tags["validation_status"] == "passed"
+
+
 def test_a_champion_with_other_classes_is_not_compared_in_silence(tracked_workspace: Workspace, stages: Path) -> None:
     save(create("resnet10t", DEFAULT_EXPRESSIONS[:5], image_size=64, seed=1), stages / "classifiers" / "real", {})
     five = Common(expressions=DEFAULT_EXPRESSIONS[:5])
     with tracking.stage_run(tracked_workspace, "registration", parameters={}):
-        inputs = {stage: tracked_workspace.stage(stage) for stage in ("evaluation", "classifiers", "validation")}
+        inputs = {stage: tracked_workspace.stage(stage) for stage in ("evaluation", "classifiers", "validation", "audit")}
         registration.run(SECTION, five, **inputs, test=stages / "corpus" / "test", out=stages / "five")
     save(create("resnet10t", DEFAULT_EXPRESSIONS, image_size=64, seed=1), stages / "classifiers" / "real", {})
     assert register(tracked_workspace, "seven")["alias"] == ""
