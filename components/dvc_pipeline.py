@@ -22,7 +22,7 @@ _SILENT = {"synfer.config", "components.tracking"}  # values are tracked as para
 # What a module reads beside its imports.
 _READS = {"components.templating": "components/templates", "components.plans.file": "configs/plans"}
 _STUDIES = "studies"  # a section that no stage reads
-_PLOTTED = ("synthesis", "rectification", "evaluation")
+_PLOTTED = ("synthesis", "rectification", "evaluation", "audit")
 
 
 def pipeline() -> dict[str, Any]:
