@@ -1,6 +1,7 @@
 """Stage generator: untouched weights stay byte for byte; fine-tuning changes what it names, survives a kill, spares the judge's people."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -129,6 +130,15 @@ def test_it_learns_from_nobody_whom_a_judge_knows(world, run, judged, tmp_path):
     assert role.identities == train - {known}
     card = json.loads((tmp_path / "backbone" / "card.json").read_text())
     assert card["generator"]["adapt"] == "adapter"
+
+
+def test_fine_tuning_does_not_forget_which_renders_the_base_has_seen(world, run, tmp_path):
+    base = shutil.copytree(world.stage("generator") / "backbone", tmp_path / "base")
+    renders = {"count": 12, "first_identity": 10_000, "seed": 0}
+    (base / "card.json").write_text(json.dumps({"renders": renders, "trained_on": {"identities": ["person-10000..person-10001"]}}))
+    card = json.loads((run(tmp_path / "out", backbone=str(base), adapt="adapter") / "card.json").read_text())
+    assert card["renders"] == renders
+    assert "person-10000..person-10001" in card["trained_on"]["identities"]
 
 
 @pytest.mark.parametrize("adapt", ["none", "lora"])

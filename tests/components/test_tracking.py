@@ -47,6 +47,17 @@ def test_stages_are_children_of_the_pipeline_run_and_alone_otherwise(tracked_wor
     assert [(point.step, point.value) for point in history] == [(1, 2.0), (2, 1.0)]
 
 
+def test_a_verdict_is_a_tag_of_the_stage_and_of_the_run_around_it(tracked_workspace: Workspace) -> None:
+    workspace = tracked_workspace
+    tracking.log_tags({"audit": "outside a run"})
+    with tracking.pipeline_run(workspace, "all", parameters={}, tags={}), tracking.stage_run(workspace, "audit", parameters={}):
+        tracking.log_tags({"audit": "failed: duplicates"})
+    with tracking.stage_run(workspace, "alone", parameters={}):
+        pass
+    tags = {name: run.data.tags.get("audit") for name, run in finished_runs(workspace).items()}
+    assert tags == {"all": "failed: duplicates", "audit": "failed: duplicates", "alone": None}
+
+
 def test_an_error_marks_the_run_as_failed(tracked_workspace: Workspace) -> None:
     workspace = tracked_workspace
     with pytest.raises(ValueError, match="gate"), tracking.stage_run(workspace, "validation", parameters={}):
