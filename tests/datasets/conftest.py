@@ -6,10 +6,14 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from synfer.datasets.entries import Entry, Item, Problem
+from synfer.datasets.registry import known_format
 
 Maker = Callable[[Path], Path]
 
@@ -235,3 +239,32 @@ def write_csv() -> Callable[[Path, str, Iterable[Sequence[object]]], Path]:
 def draw() -> Callable[..., bytes]:
     """Draws a picture that is like no other."""
     return picture
+
+
+class Reader:
+    """Reads a tree with the reader of its layout."""
+
+    def entries(self, name: str, root: Path, **options: Any) -> list[Entry]:
+        """All entries of the layout that lies at `root`."""
+        return list(known_format(name).layout_of(root).read(root, **options))
+
+    def items(self, name: str, root: Path, **options: Any) -> list[Item]:
+        """The items; there must be no problem."""
+        entries = self.entries(name, root, **options)
+        assert [entry for entry in entries if isinstance(entry, Problem)] == []
+        return [entry for entry in entries if isinstance(entry, Item)]
+
+    def told(self, name: str, root: Path, **options: Any) -> list[tuple[str, str, str, str]]:
+        """Name, expression, split and identity of the items."""
+        return [(item.name, item.expression, item.split, item.identity) for item in self.items(name, root, **options)]
+
+    def problem(self, name: str, root: Path, **options: Any) -> Problem:
+        """The one problem among the entries."""
+        (problem,) = [entry for entry in self.entries(name, root, **options) if isinstance(entry, Problem)]
+        return problem
+
+
+@pytest.fixture
+def reader() -> Reader:
+    """Reads a tree with the reader of its layout."""
+    return Reader()
