@@ -58,13 +58,17 @@ def _write(path: Path, entries: dict[str, Any]) -> None:
 
 
 def _commit(root: Path, place: str) -> None:
-    """`dvc commit` of one entry, again while another command holds DVC's lock."""
-    command = [sys.executable, "-m", "dvc", "commit", "--force", place]
+    run_dvc(root, "commit", "--force", place, doing=f"commit {place}")
+
+
+def run_dvc(root: Path, *arguments: str, doing: str) -> str:
+    """What a DVC command prints, called again while another one holds DVC's lock; raises DataRegistryError naming what it was `doing`."""
+    command = [sys.executable, "-m", "dvc", *arguments]
     for attempt in range(_ATTEMPTS):
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, env={**os.environ, "DVC_NO_ANALYTICS": "1"})
         if done.returncode == 0:
-            return
+            return done.stdout
         if "lock" not in done.stderr or attempt == _ATTEMPTS - 1:
             break
         time.sleep(_PAUSE)
-    raise DataRegistryError(f"dvc could not commit {place}: {' '.join(done.stderr.split())}")
+    raise DataRegistryError(f"dvc could not {doing}: {' '.join(done.stderr.split())}")

@@ -1,7 +1,6 @@
 """Stage synthesis: draw the planned faces with the generator, steered by the guide, shard by shard.
 
 A finished shard is not drawn again after a kill, and a face depends on its own seed alone, so a resumed run leaves what a whole one would.
-The project, where plans and releases lie, is the folder that holds `artifacts/` with `out`.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def run(section: Section, common: Common, *, development: Path, generator: Path,
 
     `development` is read where `section.layout` asks for layout images, and then its training split alone.
     """
-    plan = planned_faces(section, common, root=out.parent.parent)
+    plan = planned_faces(section, common, inside=out)
     device = torch_device(common.device)
     backbone = load_backbone(generator / "backbone", device=device).requires_grad_(False)
     guide = load(fer_models / "guide", device=device)

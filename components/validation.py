@@ -30,9 +30,8 @@ class GateClosed(SynferError):
 
 def run(section: Validation, common: Common, *, rectification: Path, synthesis: Path, out: Path) -> None:
     """Write `result.json` to `out` and Data Docs to `reports/gx`; raises GateClosed after both if a critical expectation fails."""
-    workspace = Workspace(out.parent.parent)
-    docs = workspace.reports / "gx"
-    before = profile_release(workspace.release(section.previous)) if section.previous else None
+    docs = Workspace(out.parent.parent).reports / "gx"
+    before = profile_release(Workspace.find(out).release(section.previous)) if section.previous else None
     tables = {"schema": schema_facts(rectification)}
     if tables["schema"]["right"].all():
         tables |= _tables(section, common, rectification, synthesis, before)

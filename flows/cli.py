@@ -18,6 +18,7 @@ from flows.commands.params import params
 from flows.commands.plan import plan
 from flows.commands.predict import predict
 from flows.commands.promote import promote, rollback
+from flows.commands.release import release
 from flows.commands.render import render
 from flows.commands.run import run
 from flows.commands.sample import sample
@@ -45,6 +46,7 @@ app.command()(corpus)
 app.command("import")(import_)
 app.command()(describe)
 app.command()(annotate)
+app.command()(release)
 app.command()(verify)
 app.command()(export)
 app.command()(promote)

@@ -13,23 +13,24 @@ from components.plans.au_ranges import draw_within
 from components.plans.cells import Cell
 from components.plans.file import Plan, PlanError, find_plan, read_plan
 from components.plans.stock import Stock, find_releases, take_stock
+from components.workspace import Workspace
 from synfer.captions import caption
 from synfer.config import Common, Synthesis
 from synfer.seeding import derive_seed
 from synfer.vocabulary import EXPRESSIONS
 
 
-def planned_faces(section: Synthesis, common: Common, *, root: Path) -> pd.DataFrame:
+def planned_faces(section: Synthesis, common: Common, *, inside: Path) -> pd.DataFrame:
     """The rows that stage synthesis draws: those of the plan that no release holds yet, or `section.images` spread evenly without a plan.
 
-    `root` is the project. The columns `plan_cell` and `compound` are "" where they say nothing. Raises PlanError, WorkspaceError or
-    ManifestError, before any work, if the plan or a release cannot be read, or if nothing is missing.
+    `inside` is a folder of the project, where a plan is looked for. The columns `plan_cell` and `compound` are "" where they say nothing.
+    Raises PlanError, WorkspaceError or ManifestError, before any work, if the plan or a release cannot be read, or if nothing is missing.
     """
     if not section.plan:
         if section.have:
             raise PlanError("synthesis.have counts what releases hold of a plan; name one with synthesis.plan")
         return plan_faces(section.images, expressions=common.expressions, seed=common.seed).assign(plan_cell="", compound="")
-    plan, stock = stock_of(section.plan, section.have, common, root=root)
+    plan, stock = stock_of(section.plan, section.have, common, root=Workspace.find(inside).root)
     if not stock.total_missing:
         asked = sum(cell.count for cell in plan.cells)
         raise PlanError(f"nothing is missing: {plan.path} asks for {asked} faces, and the releases that it counts hold them all")

@@ -160,19 +160,20 @@ def test_faces_of_a_release_without_a_plan_count_by_what_was_asked_of_them(tmp_p
     assert dict(stock.there) == {"fear": 5, "b": 5}, "the first cell of the kind is filled first"
 
 
-def test_nothing_missing_is_told_before_work(tmp_path: Path) -> None:
+def test_nothing_missing_is_told_before_work(workspace: Workspace) -> None:
+    tmp_path = workspace.root
     path = write(SMALL, tmp_path)
     release(drawn(path), tmp_path / "data" / "synthetic" / "first")
     section = Synthesis(plan=str(path), have=("first",))
     with pytest.raises(PlanError, match=r"nothing is missing: .*plan.yaml asks for 24 faces"):
-        planned_faces(section, Common(), root=tmp_path)
+        planned_faces(section, Common(), inside=tmp_path)
 
 
 def test_without_a_plan_nothing_has_a_cell(tmp_path: Path) -> None:
-    rows = planned_faces(Synthesis(images=7), Common(), root=tmp_path)
+    rows = planned_faces(Synthesis(images=7), Common(), inside=tmp_path)
     assert set(rows["plan_cell"]) == set(rows["compound"]) == {""}
     with pytest.raises(PlanError, match=r"name one with synthesis\.plan"):
-        planned_faces(Synthesis(have=("first",)), Common(), root=tmp_path)
+        planned_faces(Synthesis(have=("first",)), Common(), inside=tmp_path)
 
 
 def test_a_release_that_is_none_is_told(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from synfer.vocabulary import AU_COUNT
 
 COMMANDS = (
     ("run",), ("flow", "pipeline"), ("render",), ("sample",), ("params",), ("plan",), ("corpus",), ("import",), ("describe",), ("annotate",),
-    ("verify",), ("export",), ("assets",), ("ui",),
+    ("release",), ("verify",), ("export",), ("assets",), ("ui",),
 )  # fmt: skip
 
 
@@ -88,6 +88,8 @@ def test_help_of_run_names_every_stage(capsys: pytest.CaptureFixture[str], monke
         (["annotate", "data/mine"], 1, "artifacts/corpus/development, which does not exist; make it with: synfer run corpus"),
         (["annotate", "data/mine", "--map", "1=joy"], 2, "'1=joy': unknown expression 'joy'; known: neutral, happiness"),
         (["annotate", "data/mine", "--out", "labels.csv"], 1, "give a name that ends in .parquet"),
+        (["release"], 2, "release needs artifacts/rectification, which does not exist; make it with: synfer run rectification"),
+        (["release", "--name", "My Release"], 2, "release.name = 'My Release'"),
         (["plan", "rar"], 2, "unknown plan 'rar' (did you mean 'rare'?)"),
         (["plan", "rare", "--have", "laptop"], 1, "unknown release 'laptop'"),
         (["verify", "laptop"], 1, "unknown release 'laptop'"),
