@@ -138,19 +138,22 @@ def step_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, shares: 
 
 
 def interval_curves(
-    panels: Mapping[str, Mapping[str, Mapping[float, Interval]]], *, xlabel: str, levels: Mapping[str, Interval], level: str
-) -> Figure:
+    panels: Mapping[str, Mapping[str, Mapping[float, Interval]]], *, xlabel: str, levels: Mapping[str, Interval], level: str,
+    width: float = 3.6, spread: float = 0.0,
+) -> Figure:  # fmt: skip
     """One panel a title: values with their intervals at positions on a logarithmic axis, one colour a series.
 
-    `levels` is a value to compare with in each panel, a dashed line with its interval as a band; `level` names it.
+    `levels` is a value to compare with in each panel, a dashed line with its interval as a band; `level` names it. A panel is `width`
+    inches wide; `spread` is the share of its position by which a series stands beside the one before it, so that whiskers do not overlap.
     """
-    with _panels(len(panels), width=3.6, height=3.4) as (figure, axes):
+    with _panels(len(panels), width=width, height=3.4) as (figure, axes):
         for axis, (title, series) in zip(axes, panels.items(), strict=True):
             axis.axhspan(levels[title].low, levels[title].high, color=MUTED, alpha=0.2, linewidth=0)
             axis.axhline(levels[title].value, color=MUTED, linewidth=1.2, linestyle="--", label=level)
-            for color, (name, points) in zip(PALETTE, series.items(), strict=False):
+            for index, (color, (name, points)) in enumerate(zip(PALETTE, series.items(), strict=False)):
                 heights, errors = _heights(list(points.values()))
-                axis.errorbar(list(points), heights, yerr=errors, color=color, marker="o", markersize=4, capsize=2, label=name)
+                places = np.array(list(points)) * (1 + spread) ** (index - (len(series) - 1) / 2)
+                axis.errorbar(places, heights, yerr=errors, color=color, marker="o", markersize=4, capsize=2, label=name)
             axis.set(title=title, xlabel=xlabel, xscale="log")
             axis.set_xticks(list(next(iter(series.values()))), [f"{x:g}" for x in next(iter(series.values()))])
             axis.xaxis.set_minor_locator(NullLocator())

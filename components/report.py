@@ -95,6 +95,7 @@ def run(section: Config, common: Common, *, artifacts: Path, out: Path) -> None:
         lineage=lineage_tags(workspace.root),
         origins=[_origin(name, artifacts / name) for name in STAGES["report"].reads],
         settings=yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False),
+        studies=[path.relative_to(workspace.reports).as_posix() for path in sorted(workspace.reports.glob("studies/*.html"))],
         **_faces(common, artifacts),
     )
     with whole_file(out / PAGE) as temporary:

@@ -1,4 +1,7 @@
-"""The table of results in README.md, from reports/metrics.json: ``python -m components.results_table``; numbers never come by hand."""
+"""The tables in README.md and docs/results.md, from reports/metrics.json and reports/studies: ``python -m components.results_table``.
+
+Numbers never come by hand.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import json
 from pathlib import Path
 
 from components.record import Metric
+from components.studies.document import headline_table, read_studies, results_page
 from components.workspace import Workspace, WorkspaceError
 from synfer.files import whole_file
 
 START, END = "<!-- results -->", "<!-- /results -->"
+STUDIES = "<!-- studies -->", "<!-- /studies -->"
 ROWS: dict[str, str] = {
     "corpus/images": "Images of the embedded corpus",
     "generation/judge_accuracy": "Generated faces whose intent the independent judge confirms",
@@ -35,13 +40,13 @@ def results_table(metrics: dict[str, Metric]) -> str:
     return "\n".join(lines)
 
 
-def fill_readme(text: str, table: str) -> str:
+def fill_readme(text: str, table: str, *, markers: tuple[str, str] = (START, END)) -> str:
     """`text` with the table between its two markers; raises WorkspaceError where a marker is missing."""
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
+    before, start, rest = text.partition(markers[0])
+    _, end, after = rest.partition(markers[1])
     if not start or not end:
-        raise WorkspaceError(f"README.md needs the markers {START} and {END}")
-    return f"{before}{START}\n{table}\n{END}{after}"
+        raise WorkspaceError(f"README.md needs the markers {markers[0]} and {markers[1]}")
+    return f"{before}{start}\n{table}\n{end}{after}"
 
 
 def read_report(path: Path) -> dict[str, Metric]:
@@ -50,12 +55,17 @@ def read_report(path: Path) -> dict[str, Metric]:
 
 
 def main() -> None:
-    """Renew the table of the README around the current folder."""
+    """Renew the tables of the README and the page of the studies around the current folder."""
     workspace = Workspace.find(Path.cwd())
     readme = workspace.root / "README.md"
+    studies = read_studies(workspace.reports / "studies")
     filled = fill_readme(readme.read_text(encoding="utf-8"), results_table(read_report(workspace.reports / "metrics.json")))
-    with whole_file(readme) as temporary:
-        temporary.write_text(filled, encoding="utf-8")
+    for path, text in (
+        (readme, fill_readme(filled, headline_table(studies), markers=STUDIES)),
+        (workspace.root / "docs" / "results.md", results_page(studies)),
+    ):
+        with whole_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

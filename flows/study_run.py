@@ -27,8 +27,8 @@ def open_study(
 ) -> StudyRun:
     """The study in the project around the current folder.
 
-    With `corpus` FER models and generator are trained on it, unless the configuration says how: the embedded ones have seen rendered faces
-    only. Raises ConfigError or StudyError.
+    With `corpus` FER models and generator are trained on it, unless the configuration says how, and no rendered compound faces are shown:
+    the embedded models have seen rendered faces only. Raises ConfigError or StudyError.
     """
     from components.studies.run import StudyRun
     from synfer.config import ConfigError
@@ -48,5 +48,5 @@ def open_study(
 
 
 def _learned_from(corpus: Path, *, adapted: bool) -> list[str]:
-    values = [f"corpus.source={json.dumps(str(corpus.resolve()))}", "fer_models.source=train"]
+    values = [f"corpus.source={json.dumps(str(corpus.resolve()))}", "fer_models.source=train", "studies.compound_faces=0"]
     return values if adapted else [*values, "generator.adapt=full"]

@@ -29,18 +29,17 @@ class Cost:
 
 
 def cost_of(jobs: Iterable[Job], cells: Iterable[Cell], rates: Studies) -> Cost:
-    """Cost of what is still to do."""
-    jobs, cells = list(jobs), list(cells)
+    """Cost of what is still to do; `cells` are those whose trainings are to be made, each training once."""
+    jobs, cells = list(jobs), [cell for cell in cells if passes_of(cell)]
     drawn, adapted = sum(job.draws for job in jobs), sum(job.adapts for job in jobs)
-    passes = {kind: sum(passes_of(cell) for cell in cells if cell.kind == kind) for kind in {cell.kind for cell in cells}}
-    pretrained = sum(job.trains for job in jobs)
-    seconds = drawn / rates.drawn_per_second + adapted / rates.adapted_per_second + pretrained / rates.pretrained_per_second
-    for kind, images in passes.items():
-        seconds += images / (rates.trained_per_second if kind == supervised.KIND else rates.pretrained_per_second)
-    trainings = sum(passes_of(cell) > 0 for cell in cells) + sum(job.trains > 0 or job.adapts > 0 for job in jobs)
-    return Cost(drawn, adapted + pretrained + sum(passes.values()), trainings, seconds)
+    supervised_ones = sum(passes_of(cell) for cell in cells if cell.kind == supervised.KIND)
+    others = sum(map(passes_of, cells)) - supervised_ones
+    seconds = supervised_ones / rates.trained_per_second + others / rates.pretrained_per_second
+    seconds += drawn / rates.drawn_per_second + adapted / rates.adapted_per_second
+    return Cost(drawn, adapted + supervised_ones + others, len(cells) + sum(job.adapts > 0 for job in jobs), seconds)
 
 
 def passes_of(cell: Cell) -> int:
-    """Images that a cell's own training goes through."""
-    return int(cell.settings.get("rows", 0) * cell.settings.get("epochs", 0))
+    """Images that a cell's training goes through, its own or that of its encoder."""
+    settings = cell.settings.get("encoder", cell.settings)
+    return int(settings.get("rows", 0) * settings.get("epochs", 0))

@@ -63,7 +63,7 @@ def figure(results: Results) -> Figure:
             series.setdefault(remedy or "real alone", {})[images] = results.figure(arm, "uar")
     title = "UAR on real test faces"
     levels = {title: results.figure(ALONE, "uar")}
-    return interval_curves({title: series}, xlabel="real faces with labels", levels=levels, level=ALONE)
+    return interval_curves({title: series}, xlabel="real faces with labels", levels=levels, level=ALONE, width=7.5, spread=0.06)
 
 
 def _name(share: float) -> str:

@@ -55,13 +55,12 @@ DRAWINGS = {
 
 @dataclass(frozen=True)
 class Job:
-    """A piece of work before the cells: its name, the faces that it draws, and images that a generator or an encoder learns from."""
+    """A piece of work before the cells: its name, the faces that it draws, and the images that the generator learns from."""
 
     title: str
     run: Callable[[], Path]
     draws: int = 0
     adapts: int = 0
-    trains: int = 0
 
 
 class Pool:

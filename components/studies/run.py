@@ -16,6 +16,7 @@ from components.studies.catalogue import find_study, run_kind
 from components.studies.cell import PREDICTIONS, Cell, is_finished, read_outcome, write_outcome
 from components.studies.cost import Cost, cost_of
 from components.studies.division import StudyError, sizes
+from components.studies.encoders import features_folder
 from components.studies.pool import Job, Pool
 from components.studies.publish import Published, publish
 from components.studies.results import Results
@@ -57,8 +58,13 @@ class StudyRun:
 
     @property
     def cost(self) -> Cost:
-        """Cost of what is still to do."""
-        return cost_of(self.jobs, self.pending, self.config.studies)
+        """Cost of what is still to do; an encoder that several cells share is trained once."""
+        trainings: dict[object, Cell] = {}
+        for cell in self.pending:
+            place = features_folder(cell, self.bench) if "encoder" in cell.settings else self.folder_of(cell)
+            if not place.is_dir():
+                trainings.setdefault(place, cell)
+        return cost_of(self.jobs, trainings.values(), self.config.studies)
 
     @contextmanager
     def open(self, *, tags: dict[str, str] | None = None) -> Iterator[None]:
@@ -99,7 +105,9 @@ class StudyRun:
 
     def finish(self) -> Published:
         """Write figures, page and result file, and log them to the study's run."""
-        facts = {"preset": self.preset, "corpus": self.config.corpus.source, "sizes": asdict(self.sizes)}
+        source = self.workspace.resolve(self.config.corpus.source)
+        corpus = source.relative_to(self.workspace.root).as_posix() if source.is_relative_to(self.workspace.root) else source.name
+        facts = {"preset": self.preset, "corpus": corpus, "sizes": asdict(self.sizes)}
         published = publish(
             self.study, self.results(), self.config, self.workspace, facts=facts, place=self.place, models=self.pool.base,
             out=self.folder / _RESULT,

@@ -46,8 +46,8 @@ def comparisons(results: Results) -> list[Comparison]:
     first, *_, last = [arm for arm in arms if arm.startswith("synthetic ")] * 2
     wanted = [
         Comparison(last, first, "more generated faces teach more"),
-        Comparison(first, REAL, "generated faces teach as many real ones' worth or more"),
-        Comparison(last, REAL, "enough generated faces take the place of real ones"),
+        Comparison(first, REAL, "generated faces teach more than as many real ones"),
+        Comparison(last, REAL, "many generated faces teach more than the real ones"),
         Comparison(f"{REAL} + {first}", REAL, "generated faces add to real ones"),
         Comparison(f"{REAL} + {last}", REAL, "many generated faces add to real ones"),
         Comparison(f"{REAL} + {last}", f"{REAL} + {first}", "many generated faces add more than few"),
@@ -66,7 +66,8 @@ def figure(results: Results) -> Figure:
             series.setdefault(kind, {})[float(multiple.removesuffix("x"))] = results.figure(arm, "uar")
     level = {"UAR on real test faces": results.figure(REAL, "uar")}
     panels = {"UAR on real test faces": series}
-    return interval_curves(panels, xlabel="faces, in multiples of the real training set", levels=level, level="real faces alone")
+    xlabel = "faces, in multiples of the real training set"
+    return interval_curves(panels, xlabel=xlabel, levels=level, level="real faces alone", width=7.5, spread=0.03)
 
 
 def notes(results: Results, config: Config) -> list[str]:

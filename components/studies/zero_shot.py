@@ -85,8 +85,8 @@ STUDY = Study(
     title="Classes by their words",
     question="After training on faces and their captions alone, how well does a model find the expression that a prompt names?",
     method="An image encoder and a small text encoder learn together to put a face beside its caption (contrastive, as CLIP), about as "
-    "many steps in every arm. No class label is used, but captions name the expression where somebody has said it: this measures how well words "
-    "carry a class, not whether a class can be guessed that no caption ever named. A class is the mean direction of its prompts.",
+    "many steps in every arm. No class label is used, but captions name the expression where somebody has said it: this measures how well "
+    "words carry a class, not whether a class can be guessed that no caption ever named. A class is the mean direction of its prompts.",
     measures={"UAR": "uar", "accuracy": "accuracy", "macro-F1": "macro_f1", "NLL": "nll", "ECE": "ece"},
     cells=cells,
     comparisons=comparisons,

@@ -21,7 +21,8 @@ from synfer.vocabulary import AU_COUNT
 
 COMMANDS = (
     ("run",), ("flow", "pipeline"), ("render",), ("sample",), ("params",), ("plan",), ("corpus",), ("import",), ("describe",), ("annotate",),
-    ("release",), ("verify",), ("export",), ("assets",), ("ui",),
+    ("release",), ("verify",), ("export",), ("assets",), ("study",),
+    ("ui",),
 )  # fmt: skip
 
 
@@ -92,6 +93,10 @@ def test_help_of_run_names_every_stage(capsys: pytest.CaptureFixture[str], monke
         (["release", "--name", "My Release"], 2, "release.name = 'My Release'"),
         (["plan", "rar"], 2, "unknown plan 'rar' (did you mean 'rare'?)"),
         (["plan", "rare", "--have", "laptop"], 1, "unknown release 'laptop'"),
+        (["study", "scalling"], 1, "unknown study 'scalling' (did you mean 'scaling'?); known: scaling, ablation, low_data"),
+        (["study", "scaling", "--preset", "laptob"], 2, "unknown preset 'laptob' (did you mean 'laptop'?); known: smoke, laptop, paper"),
+        (["study", "scaling"], 1, "data/faces holds no manifest.parquet; bring the corpus with: dvc pull data.dvc, or synfer import"),
+        (["study", "scaling", "--set", "studies.labelled=0"], 2, "studies.labelled = 0: "),
         (["verify", "laptop"], 1, "unknown release 'laptop'"),
         (["export", "laptop", "--out", "exports/laptop"], 1, "unknown release 'laptop'"),
         (["describe", "data/mine", "--aus", "a.csv", "--au-scale", "grade"], 1, "unknown AU scale 'grade'; known: intensity, presence"),

@@ -11,7 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 from components.record import Metric
-from components.results_table import END, ROWS, START, fill_readme, read_report, results_table
+from components.results_table import END, ROWS, START, STUDIES, fill_readme, read_report, results_table
+from components.studies.document import headline_table, read_studies, results_page
 from components.workspace import WorkspaceError
 from flows.cli import app
 
@@ -61,6 +62,12 @@ def test_links_and_make_targets_exist(path: Path) -> None:
 def test_table_of_results_is_that_of_the_report() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert fill_readme(readme, results_table(read_report(ROOT / "reports" / "metrics.json"))) == readme, "renew it with: make results"
+
+
+def test_studies_are_those_of_their_result_files() -> None:
+    studies, readme = read_studies(ROOT / "reports" / "studies"), (ROOT / "README.md").read_text(encoding="utf-8")
+    assert fill_readme(readme, headline_table(studies), markers=STUDIES) == readme, "renew it with: make results"
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == results_page(studies), "renew it with: make results"
 
 
 def test_table_shows_interval_and_count() -> None:

@@ -40,9 +40,9 @@ def test_seed_remote_is_small_and_never_converted(root: Path, tracked: list[Path
 
 
 def test_made_things_are_ignored(root: Path) -> None:
-    made = ["artifacts/x", "data/faces/x", "reports/report.html", "reports/gx/x", "samples/x.png"]
+    made = ["artifacts/x", "data/faces/x", "reports/report.html", "reports/gx/x", "reports/studies/x.html", "samples/x.png"]
     made += [".prefect/x", ".venv/x", "mlruns/mlflow.db"]
     done = subprocess.run(["git", "check-ignore", *made], cwd=root, capture_output=True, text=True)
     assert done.stdout.split() == made
-    kept = subprocess.run(["git", "check-ignore", "reports/metrics.json", "mlruns/README.md", "data.dvc"], cwd=root, capture_output=True)
+    kept = subprocess.run(["git", "check-ignore", "reports/metrics.json", "reports/studies/x.json", "mlruns/README.md", "data.dvc"], cwd=root, capture_output=True)
     assert kept.stdout == b""
