@@ -1,0 +1,1 @@
+"""Memory and time of data that comes in and goes out."""
