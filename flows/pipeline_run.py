@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -36,9 +37,13 @@ class PipelineRun:
     """The project, the configuration and the first and last stage of one pipeline run; knows how far it is."""
 
     def __init__(self, workspace: Workspace, config: Config, *, start: str, stop: str, flow_run_id: str) -> None:
-        """Raises StageError if `start` or `stop` is no stage, or if an earlier one has not left what is needed."""
+        """Raises StageError if `start` or `stop` is no stage, or if an earlier one has not left what is needed.
+
+        Raises PlanError or WorkspaceError for a plan or release of the configuration that cannot be used.
+        """
         self.workspace, self.config, self.flow_run_id = workspace, config, flow_run_id
         self._wanted = stages_between(start, stop, workspace)
+        _check_settings(config, workspace, self._wanted)
         self._started = time.perf_counter()
         self._console = console()
         self._progress = ProgressBar()
@@ -91,6 +96,16 @@ class PipelineRun:
         self._console.print(f"\n[bold]done in {minutes} min {seconds:02d} s[/bold]")
         for what, where in places.items():
             self._console.print(f"  {what:<8} {where}")
+
+
+def _check_settings(config: Config, workspace: Workspace, wanted: Sequence[str]) -> None:
+    """Raise, before the first stage, what later ones would find wrong with a plan or a release that the configuration names."""
+    from components.plans.rows import planned_faces
+
+    if "synthesis" in wanted and (config.synthesis.plan or config.synthesis.have):
+        planned_faces(config.synthesis, config.common, inside=workspace.root)
+    if "validation" in wanted and config.validation.previous:
+        workspace.release(config.validation.previous)
 
 
 def _headline(stage: str, metrics: dict[str, Metric]) -> str:

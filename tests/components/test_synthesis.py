@@ -163,3 +163,48 @@ def test_a_guide_that_cannot_tell_an_asked_expression_is_told_before_any_face(mo
     with pytest.raises(SynferError, match="'contempt'"):
         synthesis.run(section, common, **models, out=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+PLAN = """\
+cells:
+  - {count: 6, expression: fear, age: elderly}
+  - {count: 3, expression: happiness, aus: {12: [4, 5]}}
+  - {count: 3, compound: happily surprised}
+"""
+
+
+@pytest.fixture
+def planned(models, section, settings, workspace):
+    (workspace.root / "configs" / "plans" / "few.yaml").write_text(PLAN)
+    out = workspace.stage(".synthesis.partial")
+    out.mkdir(parents=True)
+
+    def run(**changes):
+        synthesis.run(section.model_copy(update={"plan": "few", **changes}), settings.common, **models, out=out)
+        return out
+
+    return run
+
+
+def test_a_plan_is_drawn_cell_by_cell_compounds_among_them(planned):
+    frame = read_manifest(planned())
+    assert frame["plan_cell"].value_counts().to_dict() == {"fear-elderly": 6, "happiness-au12-4-5": 3, "happily-surprised": 3}
+    assert set(frame.loc[frame["plan_cell"] == "happily-surprised", "expression"]) == {""}
+    assert frame["sample_id"].tolist()[:2] == ["synthetic-0-fear-elderly-000000", "synthetic-0-happiness-au12-4-5-000000"]
+
+
+def test_what_a_killed_run_has_drawn_for_another_plan_is_drawn_anew(planned, workspace, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr(synthesis, "write_manifest", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            planned()
+    (workspace.root / "configs" / "plans" / "few.yaml").write_text(PLAN.replace("elderly", "young"))
+    out = planned()
+    assert sorted(read_manifest(out)["sample_id"]) == sorted(sample_id for sample_id, _ in iter_encoded(out))
+    assert not list(out.glob("planned*"))
+
+
+def test_a_plan_that_cannot_be_drawn_is_told_before_any_model_is_read(settings, section, workspace, tmp_path):
+    nothing = dict.fromkeys(("development", "generator", "fer_models"), tmp_path / "nothing")
+    with pytest.raises(SynferError, match="unknown plan 'fewer'"):
+        synthesis.run(section.model_copy(update={"plan": "fewer"}), settings.common, **nothing, out=workspace.root)

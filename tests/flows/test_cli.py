@@ -69,6 +69,8 @@ def test_help_of_run_names_every_stage(capsys: pytest.CaptureFixture[str], monke
         (["flow", "pipeline", "--from", "nowhere"], 2, "unknown stage 'nowhere'"),
         (["flow", "pipeline", "--from", "release"], 2, "release needs artifacts/rectification, which does not exist"),
         (["flow", "pipeline", "--set", "corpus.train=-1"], 2, "corpus.train = -1: "),
+        (["flow", "pipeline", "--set", "synthesis.plan=rar"], 2, "unknown plan 'rar' (did you mean 'rare'?)"),
+        (["flow", "pipeline", "--set", "validation.previous=laptop"], 1, "unknown release 'laptop'"),
         (["params", "corpsu"], 2, "unknown section 'corpsu' (did you mean 'corpus'?)"),
         (["render", "joy"], 2, "unknown expression 'joy'; known: neutral, happiness"),
         (["render", "--au", "99=1"], 2, "unknown action unit '99'"),
