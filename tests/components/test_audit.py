@@ -164,7 +164,7 @@ def test_photographs_are_no_part_of_a_sheet_that_may_be_published(inputs: dict[s
 
 def test_references_are_those_whose_conditions_were_asked() -> None:
     wanted = Range(count=60, first_identity=GENERATOR, seed=0, size=32)
-    training, held_out = render_pools(wanted, size=32, seed=0)
+    training, held_out = render_pools(wanted, 60, size=32, seed=0)
     asked = [plan(wanted)[place] for place in (3, 20, 41)]
     found = choose_references(conditions(recipe_rows(asked)), training, held_out, count=3, seed=0)
     assert sorted(found.training.people) == sorted(person(face.identity) for face in asked)
