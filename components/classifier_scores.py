@@ -11,8 +11,11 @@ import numpy as np
 import pandas as pd
 
 from components.fer_models import class_probabilities
+from components.group_gaps import group_gaps, record_gaps
+from components.intervals import cell, keep
 from components.plots import confusion_matrices, interval_bars, reliability_diagrams
 from components.record import Record
+from components.training_record import check_unseen
 from synfer.classifiers.examples import class_indices
 from synfer.classifiers.models import load
 from synfer.config import Common, Evaluation
@@ -56,9 +59,19 @@ def read_test(test: Path, rows: pd.DataFrame, common: Common) -> RealFaces:
     return RealFaces(rows, images, class_indices(rows[column].tolist(), common.expressions), column)
 
 
+def classifier_folders(classifiers: Path) -> list[Path]:
+    """The folders of trained classifiers, those of one part first."""
+    return sorted((path.parent for path in classifiers.glob("*/card.json")), key=lambda folder: (len(folder.name), folder.name))
+
+
 def score_classifiers(classifiers: Path, faces: RealFaces, section: Evaluation, common: Common, record: Record) -> None:
-    """Predict the test split with every classifier of the folder; write predictions, metrics, tables and figures."""
-    folders = sorted((path.parent for path in classifiers.glob("*/card.json")), key=lambda folder: (len(folder.name), folder.name))
+    """Predict the test split with every classifier of the folder; write predictions, metrics, tables and figures.
+
+    Raises TrainingRecordError before any work if one was trained on rows or people of the split.
+    """
+    folders = classifier_folders(classifiers)
+    for folder in folders:
+        check_unseen(load(folder), folder, faces.rows, where="the test split")
     predictions = {folder.name: class_probabilities(load(folder), faces.images, common) for folder in folders}
     settings = bootstrap_settings(section, common)
     for name, probabilities in predictions.items():
@@ -70,6 +83,9 @@ def score_classifiers(classifiers: Path, faces: RealFaces, section: Evaluation, 
     _differences(predictions, faces, settings, record)
     _diagnoses(predictions, faces, common.expressions, record)
     _mistakes(predictions, faces, common.expressions, record)
+    for name, probabilities in predictions.items():
+        gaps = group_gaps(faces.truth, probabilities, faces.rows, **settings)
+        record_gaps(gaps, record, prefix=f"classifiers/{name}/gap", title=f"Recall of groups of people on the real test split: {name}")
 
 
 def bootstrap_settings(section: Evaluation, common: Common) -> Bootstrap:
@@ -82,17 +98,6 @@ def write_predictions(path: Path, columns: Mapping[str, object], tables: Mapping
     probabilities = {f"{prefix}_{name}": table[:, index] for prefix, table in tables.items() for index, name in enumerate(classes)}
     with whole_file(path) as temporary:
         pd.DataFrame({**columns, **probabilities}).to_parquet(temporary, index=False)
-
-
-def keep(record: Record, key: str, found: Interval) -> None:
-    """Record an interval as a metric."""
-    record.metric(key, found.value, low=found.low, high=found.high, n=found.n)
-
-
-def cell(found: Interval, *, signed: bool = False) -> str:
-    """An interval in a table: `0.812 (0.790 to 0.833)`."""
-    form = "+.3f" if signed else ".3f"
-    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
 
 
 def _metrics(predictions: Predictions, faces: RealFaces, settings: Bootstrap, record: Record) -> None:

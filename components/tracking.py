@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -121,7 +122,7 @@ def log_file(path: Path, folder: str) -> None:
 
 
 def log_record(folder: Path) -> None:
-    """Log what a stage left for people: metrics, figures, tables and pages."""
+    """Log what a stage left for people, metrics, figures, tables and pages, and its predictions a face, for `synfer compare`."""
     import mlflow
 
     log_metrics({key: metric.value for key, metric in read_metrics(folder).items()})
@@ -129,6 +130,8 @@ def log_record(folder: Path) -> None:
         mlflow.log_artifact(str(folder / name))
     if (folder / "figures").is_dir():
         mlflow.log_artifacts(str(folder / "figures"), "figures")
+    if (folder / "predictions").is_dir():
+        mlflow.log_artifacts(str(folder / "predictions"), "predictions")
     for page in folder.glob("*.html"):
         mlflow.log_artifact(str(page))
 
@@ -155,7 +158,7 @@ def log_datasets(workspace: Workspace, folders: Iterable[Path], *, corpus_source
 
 def metric_key(key: str) -> str:
     """A metric's key as MLflow allows it: `classifiers/real+synthetic/uar` becomes `classifiers/real_and_synthetic/uar`."""
-    return key.replace("+", "_and_")
+    return re.sub(r"[^\w\-. /]", "_", key.replace("+", "_and_").replace(">", "_then_"))
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,8 +9,10 @@ import typer
 
 from flows.commands.annotate import annotate
 from flows.commands.assets import assets
+from flows.commands.compare import compare
 from flows.commands.corpus import corpus
 from flows.commands.describe import describe
+from flows.commands.evaluate import evaluate
 from flows.commands.export import export
 from flows.commands.flow import app as flow_app
 from flows.commands.import_dataset import import_
@@ -48,6 +50,8 @@ app.command()(describe)
 app.command()(annotate)
 app.command()(release)
 app.command()(verify)
+app.command()(evaluate)
+app.command()(compare)
 app.command()(export)
 app.command()(promote)
 app.command()(rollback)

@@ -33,8 +33,8 @@ def interval(
     """Metric over all rows with its percentile interval; `truth` int (N,), `probabilities` float (N, K)."""
     value = metric(truth, probabilities)
     rows, classes = metric.rows(truth, probabilities), probabilities.shape[1]
-    values = np.concatenate([metric.combine(counts @ rows, classes) for counts in _counts(len(truth), resamples, seed)])
-    return _percentiles(value, values, confidence, len(truth))
+    values = np.concatenate([metric.combine(counts @ rows, classes) for counts in resample_counts(len(truth), resamples, seed)])
+    return percentiles(value, values, confidence, len(truth))
 
 
 def difference(
@@ -51,17 +51,17 @@ def difference(
     check_predictions(truth, theirs)
     value, classes = metric(truth, ours) - metric(truth, theirs), ours.shape[1]
     rows_ours, rows_theirs = metric.rows(truth, ours), metric.rows(truth, theirs)
-    drawn = _counts(len(truth), resamples, seed)
+    drawn = resample_counts(len(truth), resamples, seed)
     values = [metric.combine(counts @ rows_ours, classes) - metric.combine(counts @ rows_theirs, classes) for counts in drawn]
-    return _percentiles(value, np.concatenate(values), confidence, len(truth))
+    return percentiles(value, np.concatenate(values), confidence, len(truth))
 
 
 def mean_interval(values: np.ndarray, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0) -> Interval:
     """Mean of values (N,), such as a share of hits, with its percentile interval; NaN throughout when there are none."""
     if not len(values):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
-    means = np.concatenate([counts @ values / len(values) for counts in _counts(len(values), resamples, seed)])
-    return _percentiles(float(np.mean(values)), means, confidence, len(values))
+    means = np.concatenate([counts @ values / len(values) for counts in resample_counts(len(values), resamples, seed)])
+    return percentiles(float(np.mean(values)), means, confidence, len(values))
 
 
 def resampled(
@@ -74,10 +74,10 @@ def resampled(
     rng = np.random.default_rng(seed)
     values = statistic(np.arange(count))
     drawn = np.stack([statistic(rng.integers(0, count, count)) for _ in range(resamples)])
-    return [_percentiles(float(value), column, confidence, count) for value, column in zip(values, drawn.T, strict=True)]
+    return [percentiles(float(value), column, confidence, count) for value, column in zip(values, drawn.T, strict=True)]
 
 
-def _counts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def resample_counts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each row is drawn, float (resamples, rows) in chunks; a resample of N rows with replacement is a multinomial draw."""
     rng = np.random.default_rng(seed)
     chunk = max(1, _CHUNK // rows)
@@ -85,7 +85,8 @@ def _counts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
         yield rng.multinomial(rows, np.full(rows, 1.0 / rows), size=min(chunk, resamples - start)).astype(np.float64)
 
 
-def _percentiles(value: float, values: np.ndarray, confidence: float, n: int) -> Interval:
+def percentiles(value: float, values: np.ndarray, confidence: float, n: int) -> Interval:
+    """A value with the percentile interval of its resampled values; NaN where none of them exists."""
     if np.isnan(values).all():
         return Interval(value, float("nan"), float("nan"), n)
     tail = 50.0 * (1.0 - confidence)

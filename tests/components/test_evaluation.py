@@ -14,8 +14,10 @@ from components.embedded_corpus import write_corpus
 from components.evaluation import run
 from components.fer_models import run as run_fer_models
 from components.generator_role import ROLE
+from components.group_gaps import group_gaps, record_gaps
 from components.guidance import STEERING
-from components.record import read_metrics, read_pictures, read_tables
+from components.record import Record, read_metrics, read_pictures, read_tables
+from components.training_record import TrainingRecordError, write_training_record
 from synfer.classifiers.models import load, save
 from synfer.config import Classifiers, Common, Corpus, Evaluation, FerModels
 from synfer.diffusion.latent_guide import GUIDE, LatentNetwork, save_latent_guide
@@ -137,6 +139,32 @@ def test_a_judge_that_has_met_the_test_people_stops_everything(inputs: dict[str,
     save(judge.module, tmp_path / "fer_models" / "judge", {**judge.card, "trained_on": {"images": 1, "identities": [person]}})
     with pytest.raises(RoleConflict, match=f"the test split share 1 training identities, for example {person}"):
         run(SECTION, COMMON, **{**inputs, "fer_models": tmp_path / "fer_models"}, out=tmp_path)
+
+
+def test_a_classifier_that_was_trained_on_a_test_image_stops_everything(inputs: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(inputs["classifiers"], tmp_path / "classifiers")
+    folder, image = tmp_path / "classifiers" / "real", read_manifest(inputs["test"]).iloc[[3]]
+    model = load(folder)
+    trained_on = write_training_record(folder, {"real": image}, images=1)
+    save(model.module, folder, {**model.card, "trained_on": trained_on})
+    with pytest.raises(TrainingRecordError, match=f"trained on 1 of .* images of the test split, for example {image['sample_id'].iloc[0]}"):
+        run(SECTION, COMMON, **{**inputs, "classifiers": tmp_path / "classifiers"}, out=tmp_path)
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_gaps_between_groups_are_recorded_with_interval_and_number(tmp_path: Path) -> None:
+    rng, record = np.random.default_rng(0), Record(tmp_path)
+    truth, sex = rng.integers(0, 7, 400), np.array(["woman", "man"])[np.arange(400) // 10 % 2]
+    wrong = (sex == "man") & (rng.random(400) < 0.4)
+    probabilities = np.eye(7)[np.where(wrong, (truth + 1) % 7, truth)]
+    rows = pd.DataFrame({"sample_id": [f"face-{row}" for row in range(400)], "identity": [f"person-{row // 10}" for row in range(400)]})
+    rows = rows.assign(attr_sex=sex, attr_age=["young", *["elderly"] * 399], attr_skin=None)
+    record_gaps(group_gaps(truth, probabilities, rows, resamples=100), record, prefix="classifiers/real/gap", title="Groups")
+    (key, metric), (by_chance, _) = record.metrics.items()
+    assert (key, by_chance) == ("classifiers/real/gap/sex", "classifiers/real/gap_by_chance/sex")
+    assert metric.value == pytest.approx(-0.4, abs=0.1)
+    assert (metric.n, metric.high < 0) == (400, True)
+    assert record.tables[0].rows[0][1].startswith("man: ")
 
 
 def test_a_person_in_development_and_test_stops_everything(inputs: dict[str, Path], tmp_path: Path) -> None:
