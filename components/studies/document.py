@@ -33,8 +33,8 @@ def results_page(studies: Sequence[Mapping[str, Any]]) -> str:
     """The whole of docs/results.md."""
     head = (
         "# Results of the studies\n\nWritten by `make results` from `reports/studies/*.json`, which `synfer study` leaves; nothing that "
-        "was measured is left\nout. [studies.md](studies.md) says how the studies work. A difference is paired by test face and by seed; where "
-        "its interval\nholds 0 it is no difference that can be told. Intervals hold the chance of faces and of trainings together."
+        "was measured is left\nout. [studies.md](studies.md) says how the studies work. A difference is paired by test face and by seed; "
+        "where its interval\nholds 0 it is none that can be told. Intervals hold the chance of faces and of trainings together."
     )
     return "\n\n".join([head, *(map(_section, studies) if studies else [_EMPTY])]) + "\n"
 
