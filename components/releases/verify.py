@@ -77,7 +77,8 @@ class Verification:
             self._found(CHECKSUMS, "is missing")
             return {}
         stated: dict[str, str] = {}
-        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")  # splitlines knows other ends of lines
+        for number, line in enumerate(lines, 1):
             digest, gap, name = line.partition("  ")
             if not gap or len(digest) != 64 or not name or name in stated:
                 self._found(CHECKSUMS, f"line {number} is no checksum of a file, or the second one of the same: {line[:80]!r}")

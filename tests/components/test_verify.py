@@ -81,6 +81,18 @@ def test_one_changed_byte_of_a_shard_is_found(folder: Path, position: int) -> No
     assert findings(folder)[0].startswith(f"{FIRST}: has changed: its SHA-256 is {hashlib.sha256(data).hexdigest()[:12]}")
 
 
+def test_one_changed_byte_of_any_file_is_found_and_the_file_is_named(folder: Path) -> None:
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        whole, name = path.read_bytes(), path.relative_to(folder).as_posix()
+        for place in (0, len(whole) // 2, -1):
+            changed = bytearray(whole)
+            changed[place] ^= 1
+            path.write_bytes(changed)
+            assert name in findings(folder)[0], f"byte {place} of {name}"
+        path.write_bytes(whole)
+    assert findings(folder) == []
+
+
 def test_one_changed_byte_of_an_image_is_found_with_its_sample(folder: Path) -> None:
     data = bytearray(image_of(folder, "syn-0004"))
     data[len(data) // 2] ^= 1
@@ -139,7 +151,7 @@ def test_missing_extra_and_changed_files_are_named(folder: Path) -> None:
     lines = (folder / "SHA256SUMS").read_text().splitlines()
     (folder / "SHA256SUMS").write_text("\n".join([*lines[:-1], "0" * 64 + lines[-1][64:], "rubbish"]))
     assert findings(folder)[:4] == [
-        "SHA256SUMS: line 5 is no checksum of a file, or the second one of the same: 'rubbish'",
+        f"SHA256SUMS: line {len(lines) + 1} is no checksum of a file, or the second one of the same: 'rubbish'",
         "CARD.md: is missing, SHA256SUMS lists it",
         "notes.txt: is not listed in SHA256SUMS",
         f"{MANIFEST}: has changed: its SHA-256 is {hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:12]}..., "
