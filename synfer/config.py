@@ -124,7 +124,7 @@ class Synthesis(Section):
     guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the caption")
     au_guidance_scale: float = Field(3.0, ge=0, description="classifier-free guidance of the AUs; equal scales need one forward less")
     cfg_interval: tuple[Share, Share] = Field((0.2, 0.6), description="share of the denoising in which guidance acts, 0 is all noise")
-    au_cfg_interval: tuple[Share, Share] = Field((0.2, 0.6), description="the same for the scale of the AUs")
+    au_cfg_interval: tuple[Share, Share] = Field((0.2, 0.8), description="the same for the scale of the AUs; to 1 makes weak AUs strong")
     semantic_guidance: float = Field(0.05, ge=0, description="lambda: step along the unit gradient in shares of the norm; 0 is off")
     guidance_form: Literal["latent", "published"] = Field("latent", description="latent (the backbone's own guide) or published (pixels)")
     guidance_confidence: Share = Field(0.8, description="latent form: samples whose guide is surer than this are left alone")
