@@ -199,6 +199,7 @@ def interval_rows(values: Mapping[str, Interval], *, xlabel: str, level: float, 
         axis.errorbar(places, range(len(values)), xerr=errors, fmt="o", color=PALETTE[0], markersize=5, capsize=2)
         axis.set_yticks(range(len(values)), list(values))
         axis.set_ylim(len(values) - 0.4, -0.6)  # the first on top
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=5))
         axis.set(xlabel=xlabel)
     return figure
 

@@ -57,13 +57,10 @@ def audit_balance(rectified: pd.DataFrame, section: Audit, record: Record, *, se
     worst = max(beyond or counted, key=lambda group: abs(group.change.value))
     keep(record, "audit/balance/largest_change", worst.change)
     others = [group.title for group in beyond if group is not worst]
-    found_words = [
-        *(["no image was rejected"] if used.all() else []),
-        f"{worst.title}: {words(worst.change, signed=True)}",
-        *([f"beyond it also {', '.join(others)}"] if others else []),
-    ]
+    observed = f"{worst.title}: {words(worst.change, signed=True)}" + (f"; beyond it also {', '.join(others)}" if others else "")
     one = worst.change
-    return Finding(NAME, _TITLE, "warning", not beyond, "; ".join(found_words), wanted, one.value, one.low, one.high, one.n)
+    observed = "no image was rejected" if used.all() else observed
+    return Finding(NAME, _TITLE, "warning", not beyond, observed, wanted, one.value, one.low, one.high, one.n)
 
 
 def group_changes(rectified: pd.DataFrame, *, seed: int) -> list[Group]:

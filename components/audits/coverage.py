@@ -40,11 +40,14 @@ class Cells:
     used: np.ndarray
 
     def emptiest(self) -> pd.DataFrame:
-        """The asked cells with the fewest images in use first, of those the ones that were asked most."""
+        """The asked cells with the fewest images in use first, of those the ones that were asked most.
+
+        Of each expression with a unit in a band the emptiest attribute alone, or one rare unit would fill the list.
+        """
         where = np.argwhere(self.asked > 0)
         asked, used = (counts[tuple(where.T)] for counts in (self.asked, self.used))
         order = np.lexsort((-asked, used))
-        return pd.DataFrame(
+        cells = pd.DataFrame(
             {
                 "expression": [self.expressions[e] for e, _, _ in where[order]],
                 "AU": [self.bands[b][0] for _, b, _ in where[order]],
@@ -54,6 +57,7 @@ class Cells:
                 "in use": used[order],
             }
         )
+        return cells.drop_duplicates(["expression", "AU", "intensity"], ignore_index=True)
 
 
 def audit_coverage(

@@ -193,7 +193,7 @@ def _record(comparisons: list[Comparison], generated: Generated, section: Audit,
 
 
 def _findings(one: Comparison, section: Audit) -> list[Finding]:
-    title = f"Generated faces are no nearer to {one.source.name} that the generator knows, in {_SPACES[one.space]}"
+    title = f"Generated faces are no nearer to {one.source.name} that the generator knows, in the {_SPACES[one.space]}"
     limit = section.max_memorised
     return [
         at_most(one.key, title, "critical", one.found.share, limit, what=WANTED),
