@@ -191,7 +191,7 @@ def ranked_bars(values: Mapping[str, float], *, xlabel: str) -> Figure:
 
 def interval_rows(values: Mapping[str, Interval], *, xlabel: str, level: float, band: tuple[float, float] | None = None) -> Figure:
     """A row a category, the first on top: its value as a dot with its interval; `level` is a dashed line, `band` what is allowed."""
-    with _panels(1, width=6.4, height=0.9 + 0.23 * len(values)) as (figure, (axis,)):
+    with _panels(1, width=6.0, height=0.9 + 0.23 * len(values)) as (figure, (axis,)):
         if band is not None:
             axis.axvspan(*band, color=MUTED, alpha=0.15, linewidth=0)
         axis.axvline(level, color=MUTED, linewidth=1.2, linestyle="--")
