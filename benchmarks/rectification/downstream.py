@@ -28,7 +28,9 @@ from synfer.classifiers.models import create
 from synfer.classifiers.predict import predict
 from synfer.config import Rectification
 from synfer.files import whole_file
-from synfer.metrics.bootstrap import Interval, resampled
+from synfer.metrics.bootstrap import Interval
+from synfer.metrics.classification import UAR
+from synfer.metrics.repeats import choices_as_probabilities, repeated_difference, repeated_interval
 from synfer.seeding import derive_seed
 
 ARMS = ("raw", "filtered", "hard", "soft")
@@ -118,32 +120,19 @@ def _trained_choice(
     return predict(model, test).argmax(axis=1)
 
 
-def uar(truth: np.ndarray, choices: np.ndarray) -> float:
-    """Mean over seeds of the mean class recall; `truth` (N,), `choices` (S, N)."""
-    right = (choices == truth).mean(axis=0)
-    return float(np.mean([right[truth == label].mean() for label in np.unique(truth)]))
-
-
 def gains(choices: Mapping[str, np.ndarray], faces: Faces) -> dict[str, Interval]:
     """UAR of every arm at every rate, and what it is above raw labels, paired.
 
-    The intervals are hierarchical: people of the test split and seeds are both drawn with replacement, the same for all arms, so that they
-    hold the randomness of faces, of noise and of training. Of three seeds they know little: training counts for too little rather than too
-    much. With one seed they hold that of the faces alone.
+    People of the test split and seeds are both drawn with replacement, the same for all arms, so that the intervals hold the randomness of
+    faces, of noise and of training (see `synfer.metrics.repeats`). With one seed they hold that of the faces alone.
     """
-    people = np.unique(faces.identities, return_inverse=True)[1]
-    rows_of = [np.flatnonzero(people == person) for person in range(people.max() + 1)]
-    names = list(choices)
-    above = [name for name in names if not name.startswith("raw")]
-
-    seeds, rng = np.arange(len(next(iter(choices.values())))), np.random.default_rng(0)
-
-    def statistic(drawn: np.ndarray) -> np.ndarray:
-        as_measured = np.array_equal(drawn, np.arange(len(rows_of)))
-        again = seeds if as_measured else rng.choice(seeds, len(seeds))
-        rows = np.concatenate([rows_of[person] for person in drawn])
-        values = {name: uar(faces.truth[rows], choices[name][np.ix_(again, rows)]) for name in names}
-        return np.array([*values.values(), *(values[name] - values[f"raw_{name.rsplit('_', 1)[1]}"] for name in above)])
-
-    keys = [*(f"uar_{name}" for name in names), *(f"gain_{name}" for name in above)]
-    return dict(zip(keys, resampled(statistic, len(rows_of), resamples=RESAMPLES), strict=True))
+    classes = 1 + max(int(faces.truth.max()), *(int(rows.max()) for rows in choices.values()))
+    tables = {name: choices_as_probabilities(rows, classes) for name, rows in choices.items()}
+    people, found = faces.identities.tolist(), {}
+    for name, table in tables.items():
+        found[f"uar_{name}"] = repeated_interval(UAR, faces.truth, table, groups=people, resamples=RESAMPLES)
+    for name, table in tables.items():
+        if not name.startswith("raw"):
+            raw = tables[f"raw_{name.rsplit('_', 1)[1]}"]
+            found[f"gain_{name}"] = repeated_difference(UAR, faces.truth, table, raw, groups=people, resamples=RESAMPLES)
+    return found

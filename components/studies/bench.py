@@ -15,7 +15,7 @@ from components.classifier_scores import RealFaces, read_test
 from components.corpus import check_identities
 from components.device import torch_device
 from components.studies.cell import LABELLED, SYNTHETIC, UNLABELLED, Cell, Part
-from components.studies.division import nested_order
+from components.studies.division import StudyError, nested_order
 from components.studies.pool import DRAWINGS, Pool
 from components.training_examples import labelled_examples, real_examples, rectified_examples
 from components.workspace import Workspace
@@ -81,9 +81,13 @@ class Bench:
         return self._real("val", 0, 0)
 
     def test(self) -> RealFaces:
-        """The real test split; raises CorpusError if a person of it is also in development."""
+        """The real test split; raises CorpusError if a person of it is also in training or val, StudyError if an image of it is."""
         rows = read_manifest(self.pool.corpus / "test")
-        check_identities(pd.concat([read_manifest(self.pool.corpus / "development"), rows]), where="development and test")
+        others = pd.concat([read_manifest(self.pool.corpus / name) for name in ("development", "unlabelled")])
+        check_identities(pd.concat([others, rows]), where="training, val and test")
+        if (met := rows["sha256"].isin(others["sha256"])).any():
+            first = rows.loc[met, "sample_id"].iloc[0]
+            raise StudyError(f"{met.sum()} of {len(rows)} test images are also in training or val, for example {first}")
         return read_test(self.pool.corpus / "test", rows, self.common)
 
     def images(self, parts: Sequence[Part], *, repeat: int) -> np.ndarray:

@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from synfer.metrics.bootstrap import Interval
+from synfer.metrics.bootstrap import Interval, percentiles, resample_counts
 from synfer.metrics.classification import Metric, MetricError
 
-_CHUNK = 4_000_000  # counts drawn at once; bounds memory, not the result
 Values = Callable[[np.ndarray], np.ndarray]
 """How often each group is drawn, float (R, G) -> the value of every training in every resample, (R, S)."""
 
@@ -99,16 +98,8 @@ def _check_pairs(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 
 def _interval(values: Values, trainings: int, groups: int, n: int, resamples: int, confidence: float, seed: int) -> Interval:
-    rng = np.random.default_rng(seed)
-    value = float(values(np.ones((1, groups))).mean())
-    means, chunk = [], max(1, _CHUNK // groups)
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        drawn = values(rng.multinomial(groups, np.full(groups, 1.0 / groups), size=size).astype(np.float64))
-        again = rng.integers(0, trainings, (size, trainings))
-        means.append(np.take_along_axis(drawn, again, axis=1).mean(axis=1))
-    if np.isnan(found := np.concatenate(means)).all():
-        return Interval(value, float("nan"), float("nan"), n)
-    tail = 50.0 * (1.0 - confidence)
-    low, high = np.nanpercentile(found, [tail, 100.0 - tail])
-    return Interval(value, float(low), float(high), n)
+    means, chosen = [], np.random.default_rng([seed, 1])  # of faces and of trainings: streams of their own
+    for counts in resample_counts(groups, resamples, seed):
+        drawn = values(counts)
+        means.append(np.take_along_axis(drawn, chosen.integers(0, trainings, drawn.shape), axis=1).mean(axis=1))
+    return percentiles(float(values(np.ones((1, groups))).mean()), np.concatenate(means), confidence, n)

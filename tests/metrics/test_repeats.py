@@ -39,6 +39,11 @@ def test_the_value_is_the_mean_over_trainings_and_their_spread_counts() -> None:
     assert b.high - b.low > 3 * (a.high - a.low)
 
 
+def test_uar_is_the_mean_recall_over_trainings() -> None:
+    truth, choices = np.array([0, 0, 0, 1]), np.array([[0, 0, 0, 0], [0, 0, 1, 1]])
+    assert repeated_interval(UAR, truth, choices_as_probabilities(choices, 2)).value == pytest.approx(((1 + 0) / 2 + (2 / 3 + 1) / 2) / 2)
+
+
 def test_equal_predictions_differ_by_exactly_nothing() -> None:
     same = trainings([0.2, 0.4])
     gap = repeated_difference(UAR, TRUTH, same, same)
