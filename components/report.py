@@ -73,7 +73,7 @@ _CHAPTERS = {
     "validation": ("The gate", "Expectations on the manifest and on every image. One critical failure stops everything after it."),
     "classifiers": ("Classifiers", "Trained on real faces, on generated ones, and on both."),
     "evaluation": ("Evaluation", "On real faces that no earlier stage has seen, with intervals."),
-    "audit": ("Audits", "What to know before using the faces: copies, lost or misread groups, duplicates, empty cells. It stops nothing."),
+    "audit": ("Audits", "Copies, lost or misread groups, duplicates, empty cells: it stops no stage; the verdict goes with the release."),
 }
 """Title and a line of text for every stage that the page shows."""
 

@@ -43,6 +43,7 @@ _PAIRS = 10
 _LEAST = 8  # references of either kind below which a comparison says nothing
 _CANDIDATES = 60  # rendered faces of either kind, for each that is compared, among whose recipes the references are looked for
 _SPACES = {FEATURE: "judge's features", PIXEL: "pixels"}
+_KNOWN = {"renders": "training renders", "corpus": "training faces of the corpus", "layouts": "layout images"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,11 +194,11 @@ def _record(comparisons: list[Comparison], generated: Generated, section: Audit,
 
 
 def _findings(one: Comparison, section: Audit) -> list[Finding]:
-    title = f"Generated faces are no nearer to {one.source.name} that the generator knows, in the {_SPACES[one.space]}"
+    title = f"No copies of {_KNOWN[one.source.name]} (by {_SPACES[one.space]})"
     limit = section.max_memorised
     return [
         at_most(one.key, title, "critical", one.found.share, limit, what=WANTED),
-        at_most(f"{one.key}_closest", f"{title}: the closest {CLOSEST:.0%}", "critical", one.found.share_closest, limit, what=WANTED),
+        at_most(f"{one.key}_closest", f"{title}, closest {CLOSEST:.0%}", "critical", one.found.share_closest, limit, what=WANTED),
     ]
 
 
