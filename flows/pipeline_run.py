@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from components.record import Metric, read_metrics
 from components.stages import STAGES, run_stage, stages_between
 from components.workspace import Workspace
 from flows.artifacts import ProgressBar, show_stage
-from flows.project import console, shown
+from flows.project import check_settings, console, shown
 from synfer.config import Config
 
 _HEADLINES: dict[str, tuple[str, ...]] = {
@@ -43,7 +42,7 @@ class PipelineRun:
         """
         self.workspace, self.config, self.flow_run_id = workspace, config, flow_run_id
         self._wanted = stages_between(start, stop, workspace)
-        _check_settings(config, workspace, self._wanted)
+        check_settings(config, workspace, self._wanted)
         self._started = time.perf_counter()
         self._console = console()
         self._progress = ProgressBar()
@@ -96,16 +95,6 @@ class PipelineRun:
         self._console.print(f"\n[bold]done in {minutes} min {seconds:02d} s[/bold]")
         for what, where in places.items():
             self._console.print(f"  {what:<8} {where}")
-
-
-def _check_settings(config: Config, workspace: Workspace, wanted: Sequence[str]) -> None:
-    """Raise, before the first stage, what later ones would find wrong with a plan or a release that the configuration names."""
-    from components.plans.rows import planned_faces
-
-    if "synthesis" in wanted and (config.synthesis.plan or config.synthesis.have):
-        planned_faces(config.synthesis, config.common, inside=workspace.root)
-    if "validation" in wanted and config.validation.previous:
-        workspace.release(config.validation.previous)
 
 
 def _headline(stage: str, metrics: dict[str, Metric]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,16 @@ def load_project(overlays: list[str] | None = None, overrides: list[str] | None 
 
     workspace = Workspace.find(Path.cwd())
     return workspace, load_config(workspace.params, overlays=overlays or (), overrides=overrides or ())
+
+
+def check_settings(config: Config, workspace: Workspace, wanted: Sequence[str]) -> None:
+    """Raise, before the first of the `wanted` stages, what they would find wrong with a plan or a release of the configuration."""
+    if "synthesis" in wanted and (config.synthesis.plan or config.synthesis.have):
+        from components.plans.rows import planned_faces
+
+        planned_faces(config.synthesis, config.common, inside=workspace.root)
+    if "validation" in wanted and config.validation.previous:
+        workspace.release(config.validation.previous)
 
 
 def console() -> Console:

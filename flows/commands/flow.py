@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.project import Overlays, Overrides, load_project
+from flows.project import Overlays, Overrides, check_settings, load_project
 
 app = typer.Typer(help="Run a whole flow under Prefect, with its runs in MLflow.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -35,11 +35,11 @@ def pipeline(
 
     synfer flow pipeline --set synthesis.images=2800 --from synthesis --to validation
     """
-    workspace, _ = load_project(config, set_)  # a bad key is told before Prefect starts
+    workspace, settings = load_project(config, set_)  # a bad key is told before Prefect starts
     from components.stages import stages_between
     from flows.prefect_home import use_project_home
 
-    stages_between(start, stop, workspace)
+    check_settings(settings, workspace, stages_between(start, stop, workspace))
     use_project_home(workspace.root)
     from flows.pipeline import pipeline as flow
 

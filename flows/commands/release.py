@@ -44,7 +44,9 @@ def release(
     named = [f"release.name={json.dumps(name)}"] if name is not None else []
     workspace, settings = load_project(config, [*(set_ or ()), *named])
     from components.releases.publish import Publication
+    from components.stages import find_stage, stage_inputs
 
+    stage_inputs(find_stage("release"), workspace)
     out = console()
     publication = Publication(workspace, settings, lambda line: out.print(line, markup=False), _call(name, tag, push, config, set_))
     with workspace.exclusive(on_wait=lambda: out.print("another run writes artifacts/; waiting for its end")):
