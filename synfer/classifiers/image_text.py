@@ -63,8 +63,9 @@ class ImageText(nn.Module):
     def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
         """The contrastive loss of images (N, 3, H, W) in [-1, 1] and the tokens (N, length) of their captions."""
         alike = (tokens[:, None] == tokens[None]).all(2)
-        logits = self.embed_images(images) @ self.embed_tokens(tokens).T * self.scale.clamp(max=MAX_SCALE).exp()
-        return pair_loss(logits, alike)
+        one, other = self.embed_images(images), self.embed_tokens(tokens)
+        with torch.autocast(images.device.type, enabled=False):  # 16 bits are too few for similarities times a scale of up to 100
+            return pair_loss(one @ other.T * self.scale.clamp(max=MAX_SCALE).exp(), alike)
 
     def probabilities(self, images: np.ndarray, prompts: Mapping[str, Sequence[str]], *, batch_size: int = 256) -> np.ndarray:
         """Class probabilities float32 (N, K) of images uint8 (N, H, W, 3), classes in the order of the prompts.

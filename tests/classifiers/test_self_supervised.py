@@ -65,6 +65,23 @@ def test_every_method_lowers_its_loss_and_gives_an_encoder(method: str, tmp_path
     assert np.allclose(features, encode(load(tmp_path).module, images[:5]), atol=1e-5)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_in_bf16_about_as_in_full_precision(method: str) -> None:
+    images, _ = stripes(32, seed=0)
+    losses: dict[str, float] = {}
+    for precision in ("no", "bf16"):
+        schedule = Schedule(epochs=1, batch_size=32, precision=precision)
+        pretrain(
+            images,
+            method=method,
+            backbone="test_vit",
+            schedule=schedule,
+            on_epoch=lambda _, seen, key=precision: losses.update({key: seen["loss"]}),
+        )
+    assert losses["bf16"] == pytest.approx(losses["no"], rel=0.05)
+    assert losses["bf16"] != losses["no"]
+
+
 class Killed(Exception):
     """What stops a training in the middle."""
 
