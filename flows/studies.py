@@ -7,6 +7,8 @@ hence `NO_CACHE`.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from prefect import flow, task
@@ -23,7 +25,7 @@ from flows.artifacts import ProgressBar, stage_page
 from flows.project import console, shown
 from flows.study_run import open_study
 
-_SHOWN = ("uar", "value", "accuracy")  # the first of these that a cell measured is shown
+_SHOWN = ("uar", "accuracy", "basic 1-shot")  # the first of these that a cell measured is shown
 
 
 @task(name="faces", task_run_name="{job.title}", cache_policy=NO_CACHE, persist_result=False)
@@ -81,15 +83,16 @@ class _Told:
         self._console.print(f"[bold]{self._run.study.title}[/bold]: {self._run.cost.words} (an estimate)")
         with self._run.open(tags={"prefect.flow_run": str(flow_run.get_id())}):
             for job in self._jobs:
-                self._say(job.title, lambda job=job: make(job))  # type: ignore[misc]
+                self._say(job.title, partial(make, job))
             for cell in self._run.cells:
-                self._say(cell.title, lambda cell=cell: measure(self._run, cell))  # type: ignore[misc]
+                self._say(cell.title, partial(measure, self._run, cell))
             page = publish(self._run)
         minutes, seconds = divmod(round(time.perf_counter() - started), 60)
         self._console.print(f"\n[bold]done in {minutes} min {seconds:02d} s[/bold]\n  page     {shown(page, self._run.workspace.root)}")
         self._console.print(f"  figures  {shown(page.with_suffix('.json'), self._run.workspace.root)}")
 
-    def _say(self, title: str, work) -> None:  # type: ignore[no-untyped-def]
+    def _say(self, title: str, work: Callable[[], dict[str, Metric] | None]) -> None:
+        """Do a piece of work and tell its seconds and, of a cell, what it measured."""
         started = time.perf_counter()
         found = work()
         self._done += 1

@@ -30,13 +30,13 @@ def comparisons(results: Results) -> list[Comparison]:
     """Every part against the method without it; of rectification only what it teaches, for it draws no other faces."""
     names = list(TITLES.values())
     steps = list(zip(names, names[1:], strict=False))
-    downstream = [Comparison(ours, theirs, f"{ours.removeprefix('+ ')} makes faces that teach more") for theirs, ours in steps]
+    downstream = [Comparison(ours, theirs, f"with {ours.removeprefix('+ ')} the faces teach more") for theirs, ours in steps]
     seen = [
         Comparison(FACES + ours, FACES + theirs, f"with {ours.removeprefix('+ ')} the judge sees more often what was asked", "accuracy")
         for theirs, ours in steps
         if ours != TITLES[RECTIFICATION]
     ]
-    return [*downstream, Comparison(names[-1], names[0], "the whole method makes faces that teach more than text alone"), *seen]
+    return [*downstream, Comparison(names[-1], names[0], "with the whole method the faces teach more than with text alone"), *seen]
 
 
 def figure(results: Results) -> Figure:
