@@ -242,7 +242,7 @@ class Studies(Section):
 
     seeds: Positive = Field(3, description="trainings of every arm, each with a seed of its own")
     labelled: float = Field(0.3333, gt=0, le=1, description="share of the training faces whose labels are known; the rest is a control")
-    steps: Positive = Field(1500, description="optimiser steps of a classifier, the same in all arms of a study")
+    steps: Positive = Field(1200, description="optimiser steps of a classifier, the same in all arms of a study")
     multiples: tuple[Positive, ...] = Field((1, 2, 3, 4, 5), min_length=1, description="scaling: generated faces for each labelled one")
     real_shares: tuple[Share, ...] = Field((0.01, 0.05, 0.1, 0.25, 1.0), min_length=1, description="low_data: shares of the labelled faces")
     randaugment: Positive = Field(9, description="low_data: magnitude of RandAugment in the arm of strong augmentation")
@@ -259,8 +259,8 @@ class Studies(Section):
     image_text_steps: Positive = Field(400, description="zero_shot: optimiser steps of the training on images and captions, about")
     expected_train: Count = Field(0, description="training images that a dry run assumes where the corpus is not here, 0 to refuse")
     drawn_per_second: float = Field(6.0, gt=0, description="cost: faces drawn and rectified a second, as measured on `machine`")
-    trained_per_second: float = Field(600.0, gt=0, description="cost: images that a classifier learns from a second")
-    pretrained_per_second: float = Field(200.0, gt=0, description="cost: images that any other training goes through a second")
+    trained_per_second: float = Field(1000.0, gt=0, description="cost: images that a classifier learns from a second")
+    pretrained_per_second: float = Field(250.0, gt=0, description="cost: images that any other training goes through a second")
     adapted_per_second: float = Field(40.0, gt=0, description="cost: images that the generator learns from a second")
     machine: str = Field("two laptop cores", description="cost: the machine that the rates are of")
 
