@@ -99,7 +99,8 @@ STUDY = Study(
     question="How well are expressions recognised from one or a few faces of each class, and compound expressions, classes new to all?",
     method="Prototypical episodes: the mean feature of a class's few labelled faces is its prototype, and a query belongs to the nearest "
     "one. All classes take part in every episode; the encoders, those of study representation, have seen no label. Basic episodes are of "
-    "real test faces, compound ones of faces that the procedural renderer draws. Intervals are over episodes and trainings.",
+    "real test faces, compound ones of faces that the procedural renderer draws; chance is one over the number of classes, 7 and 11 unless "
+    "the configuration names fewer. Intervals are over episodes and trainings.",
     measures={},
     cells=cells,
     comparisons=comparisons,
