@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from components.stages import TRAIN_HERE, run_stage
@@ -134,7 +135,8 @@ class Pool:
         labelled, unlabelled = divide(train, self.config.studies.labelled, seed=self.config.common.seed)
         with whole_folder(self.corpus) as work:
             _view(source / "development", pd.concat([labelled, val]), work / "development")
-            _view(source / "development", _without_labels(unlabelled), work / "unlabelled")
+            mixed = np.random.default_rng(derive_seed(self.config.common.seed, "studies", "unlabelled")).permutation(len(unlabelled))
+            _view(source / "development", _without_labels(unlabelled.iloc[mixed]), work / "unlabelled")  # any beginning is a fair sample
             _view(source / "test", read_manifest(source / "test"), work / "test")
         shutil.rmtree(self.folder / "whole")
         return self.corpus
