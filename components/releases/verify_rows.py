@@ -16,7 +16,7 @@ from PIL import Image
 from synfer.annotation.rectify import ACTIONS
 from synfer.images import DIGITAL_SOURCE_TYPE
 from synfer.manifest import FILE_NAME, SPLITS
-from synfer.vocabulary import AU_CODES, AU_COUNT, EXPRESSIONS, MAX_INTENSITY, unknown
+from synfer.vocabulary import AU_CODES, AU_COUNT, COMPOUNDS, EXPRESSIONS, MAX_INTENSITY, unknown
 
 Size = tuple[int, int]
 _UNDECODABLE = (
@@ -86,6 +86,8 @@ def image_faults(values: Mapping[str, Any]) -> tuple[list[str], Size | None]:
 def row_faults(values: Mapping[str, Any]) -> list[str]:
     """What breaks the vocabulary, the ranges, or the meaning of label, action and weight in a row of the manifest."""
     words = {"split": SPLITS, "expression": ("", *EXPRESSIONS), "label": EXPRESSIONS, "action": ACTIONS}
+    if "compound" in values:
+        words["compound"] = ("", *COMPOUNDS)
     faults = [unknown(name, values[name], known) for name, known in words.items() if values[name] not in known]
     for name in ("aus", "aus_seen"):
         if name in values:

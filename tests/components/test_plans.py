@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from components.export.reader import read_export
+from components.export.write import export
 from components.plans.au_ranges import draw_within, in_ranges
 from components.plans.file import PlanError, find_plan, read_plan
 from components.plans.rows import plan_rows, planned_faces
 from components.plans.stock import Stock, find_releases, take_stock
+from components.record import Record
+from components.release import write_release
+from components.releases.verify import verify
 from components.workspace import Workspace, WorkspaceError
-from synfer.config import Common, Synthesis
+from synfer.config import Common, Config, Synthesis
+from synfer.files import write_json
 from synfer.manifest import ManifestError, check_manifest, read_manifest, write_manifest
 from synfer.vocabulary import AU_INDEX, DEFAULT_EXPRESSIONS, EXPRESSIONS, VocabularyError, exclusion_conflicts, left_right
 
@@ -189,6 +196,31 @@ def test_a_release_that_is_none_is_told(tmp_path: Path) -> None:
         take_stock(plan, [folder], seed=0)
     with pytest.raises(WorkspaceError, match=r"unknown release 'row' .*did you mean 'raw'"):
         find_releases(["row"], tmp_path)
+
+
+def test_a_release_with_cells_and_compounds_is_whole_and_its_exports_keep_both(
+    rectified: pd.DataFrame, workspace: Workspace, settings: Config, leave_audit: Callable[..., None], tmp_path: Path
+) -> None:
+    first = rectified.index[0]
+    rectified = rectified.assign(plan_cell="fear-elderly", compound="")
+    rectified.loc[first, ["compound", "expression", "label", "action"]] = ["happily surprised", "", "happiness", "soften"]
+    rectified.at[first, "posterior"] = np.array([0.0, 0.5, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0], dtype=np.float32)
+    write_manifest(rectified, workspace.stage("rectification"))
+    write_json(workspace.stage("validation") / "result.json", {"success": True, "critical": [], "warning": [], "expectations": []})
+    Record(workspace.stage("validation")).save()
+    leave_audit(workspace.artifacts)
+    stages = {name: workspace.stage(name) for name in ("rectification", "synthesis", "validation", "evaluation", "audit")}
+    folder = tmp_path / "release"
+    folder.mkdir()
+    write_release(settings.release, **stages, root=workspace.root, folder=folder)
+    found: list[object] = []
+    verify(folder, found.append)
+    assert found == []
+    for kind in ("webdataset", "imagefolder", "parquet"):
+        export(folder, tmp_path / kind, to=kind, with_rejected=True)
+        rows = {row["sample_id"]: row for table in read_export(tmp_path / kind) for row in table.to_pylist()}
+        assert rows[rectified.loc[first, "sample_id"]]["compound"] == "happily surprised"
+        assert {row["plan_cell"] for row in rows.values()} == {"fear-elderly"}
 
 
 # --- files ------------------------------------------------------------------------------------------------------------------------
