@@ -15,12 +15,12 @@ from synfer.annotation.rectifier import HeldOut, rectify_labels
 from synfer.annotation.rectify import ACTIONS
 from synfer.classifiers.examples import class_indices
 from synfer.config import Config, Rectification
-from synfer.manifest import read_manifest, stack
+from synfer.manifest import read_manifest, stack, write_manifest
 from synfer.vocabulary import AU_COUNT, DEFAULT_EXPRESSIONS, EXPRESSIONS
 
 
-def rectify(world: Workspace, settings: Config, head: Path, out: Path) -> pd.DataFrame:
-    folders = {name: world.stage(name) for name in ("generator", "synthesis", "fer_models")}
+def rectify(world: Workspace, settings: Config, head: Path, out: Path, *, synthesis: Path | None = None) -> pd.DataFrame:
+    folders = {name: world.stage(name) for name in ("generator", "fer_models")} | {"synthesis": synthesis or world.stage("synthesis")}
     out.mkdir()
     rectification.run(
         settings.rectification, settings.common, development=world.stage("corpus") / "development", feranno=head, out=out, **folders
@@ -124,6 +124,24 @@ def test_a_compound_face_is_softened_where_its_two_parts_are_sure_and_never_asse
     assert "soft label happiness 0.5" in decided.reasons[0]
     assert decided.reasons[2].endswith("fear (1.00), asked was happily surprised")
     assert "compound" not in decided.reasons[3] and decided.reasons[3] == rectified.reasons[3]
+
+
+def test_faces_of_a_plan_with_compounds_pass_the_whole_stage(world: Workspace, settings: Config, head: Path, tmp_path: Path) -> None:
+    asked = read_manifest(world.stage("synthesis")).assign(plan_cell="all", compound="")
+    asked.loc[asked.index % 7 == 1, ["expression", "compound"]] = ["", "happily surprised"]
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    write_manifest(asked, faces)
+    for shard in world.stage("synthesis").glob("images-*.parquet"):
+        (faces / shard.name).symlink_to(shard)
+    frame = rectify(world, settings, head, tmp_path / "out", synthesis=faces)
+    compound = frame["compound"] != ""
+    assert compound.sum() == 10 and (frame["plan_cell"] == "all").all()
+    assert not (frame.loc[compound, "action"] == "keep").any()
+    assert frame.loc[compound, "reason"].str.contains("asked was happily surprised").all()
+    parts = frame["label"].isin(["happiness", "surprise"])
+    assert not (frame.loc[compound & parts, "action"] == "relabel").any()
+    assert read_metrics(tmp_path / "out")["rectification/agreement"].n == 60
 
 
 def test_a_head_of_another_corpus_is_refused(world: Workspace, settings: Config, head: Path, tmp_path: Path) -> None:
