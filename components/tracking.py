@@ -103,8 +103,10 @@ def log_tags(tags: Mapping[str, str]) -> None:
         return
     import mlflow
 
-    client, active = mlflow.MlflowClient(), mlflow.active_run()
-    run_id = active.info.run_id if active is not None else None
+    active = mlflow.active_run()
+    if active is None:
+        return  # before a client is made: it would make a database
+    client, run_id = mlflow.MlflowClient(), active.info.run_id
     while run_id is not None:
         for name, value in tags.items():
             client.set_tag(run_id, name, value)

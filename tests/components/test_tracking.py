@@ -47,9 +47,14 @@ def test_stages_are_children_of_the_pipeline_run_and_alone_otherwise(tracked_wor
     assert [(point.step, point.value) for point in history] == [(1, 2.0), (2, 1.0)]
 
 
-def test_a_verdict_is_a_tag_of_the_stage_and_of_the_run_around_it(tracked_workspace: Workspace) -> None:
+def test_a_verdict_is_a_tag_of_the_stage_and_of_the_run_around_it(
+    tracked_workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = tracked_workspace
+    monkeypatch.chdir(workspace.root)
+    mlflow.set_tracking_uri("sqlite:///mlflow.db")
     tracking.log_tags({"audit": "outside a run"})
+    assert not Path("mlflow.db").exists(), "no run, no database"
     with tracking.pipeline_run(workspace, "all", parameters={}, tags={}), tracking.stage_run(workspace, "audit", parameters={}):
         tracking.log_tags({"audit": "failed: duplicates"})
     with tracking.stage_run(workspace, "alone", parameters={}):
