@@ -137,7 +137,8 @@ def rate(model: Classifier, frame: pd.DataFrame, rows: pd.DataFrame, dataset: Pa
     classes = tuple(name for name in model.classes if name in there)
     known = rows[rows[column].isin(classes)]
     if known.empty or len(classes) < 2:
-        raise DatasetEvaluationError(f"{dataset} shows {', '.join(sorted(there)) or 'no class'}; the model knows {', '.join(model.classes)}")
+        shown = ", ".join(sorted(there)) or "no class"
+        raise DatasetEvaluationError(f"{dataset} shows {shown}; the model knows {', '.join(model.classes)}")
     images = load_images(dataset, known["sample_id"].tolist(), size=model.module.image_size)
     found = predict(model, images, device=next(model.module.parameters()).device)
     found = found[:, [model.classes.index(name) for name in classes]].astype(np.float64)
