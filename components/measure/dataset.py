@@ -1,4 +1,4 @@
-"""A trained classifier on another dataset: metrics with intervals, refused where the model has met the images or has helped to make them."""
+"""A trained classifier on another dataset: metrics with intervals, refused where the model has met the images or helped to make them."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ def group_gap(
 ) -> GroupGap | None:
     """The gap between groups, named row by row; rows without a name ("") take no part. None where fewer than two groups are large enough.
 
-    `truth` int (N,), `probabilities` float (N, K). The interval of the gap is that of the two groups found to be extreme. With `people`, who
-    is on every row, people are drawn and not rows: several images of one person say less about a group than as many people do.
+    `truth` int (N,), `probabilities` float (N, K). The interval of the gap is that of the two groups found to be extreme. With `people`,
+    who is on every row, people are drawn and not rows: several images of one person say less about a group than as many people do.
     """
     check_predictions(truth, probabilities)
     named = np.asarray([str(name) for name in groups])
