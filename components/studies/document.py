@@ -32,9 +32,10 @@ def headline_table(studies: Sequence[Mapping[str, Any]]) -> str:
 def results_page(studies: Sequence[Mapping[str, Any]]) -> str:
     """The whole of docs/results.md."""
     head = (
-        "# Results of the studies\n\nWritten by `make results` from `reports/studies/*.json`, which `synfer study ...` leaves; nothing "
-        "that was measured is\nleft out. [studies.md](studies.md) says how the studies work. A difference is paired by test face and by seed; "
-        "where its\ninterval holds 0 it is none that can be told. Intervals hold the chance of faces and of trainings together."
+        "# Results of the studies\n\n"
+        "Written by `make results` from `reports/studies/*.json`, which `synfer study ...` leaves; nothing that was measured is\n"
+        "left out. [studies.md](studies.md) says how the studies work. A difference is paired by test face and by seed; where its\n"
+        "interval holds 0 it is none that can be told. Intervals hold the chance of faces and of trainings together."
     )
     return "\n\n".join([head, *(map(_section, studies) if studies else [_EMPTY])]) + "\n"
 
