@@ -24,8 +24,9 @@ class Cost:
     def words(self) -> str:
         """For people."""
         hours = self.seconds / 3600
-        time = f"{60 * hours:.0f} minutes" if hours < 2 else f"{hours:,.1f} hours"
-        return f"{self.drawn:,} faces to draw, {self.trainings:,} trainings on {self.passes:,} images in all: about {time}"
+        long = f"{hours:,.1f} hours" if hours >= 2 else f"{60 * hours:.0f} minutes"
+        time = f"about {long}" if hours >= 0.05 else "less than three minutes"
+        return f"{self.drawn:,} faces to draw, {self.trainings:,} trainings on {self.passes:,} images in all: {time}"
 
 
 def cost_of(jobs: Iterable[Job], cells: Iterable[Cell], rates: Studies) -> Cost:
