@@ -232,7 +232,7 @@ class Registration(Section):
     model_name: str = "synfer-classifier"
     training_set: TrainingSet = "real+synthetic"
     min_uar: Share = Field(0.5, description="UAR on the test split that a challenger needs")
-    max_ece: Share = Field(0.2, description="calibration error that a challenger may have")
+    max_ece: Share = Field(0.25, description="calibration error that a challenger may have")
     max_uar_drop: Share = Field(0.01, description="UAR that a challenger may lose against the champion, on the same faces")
     max_class_drop: Share = Field(0.05, description="recall that a class may lose; beyond it counts if the interval excludes 0")
 

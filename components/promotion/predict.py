@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import cast
 
 import mlflow
-import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
@@ -33,16 +32,20 @@ def predict_files(workspace: Workspace, paths: Sequence[Path], uri: str) -> pd.D
     model = _load(uri)
     parts: list[pd.DataFrame] = []
     for start in tqdm(range(0, len(paths), _AT_ONCE), desc="predict", disable=len(paths) <= _AT_ONCE):
-        chosen = paths[start : start + _AT_ONCE]
-        pictures = np.empty(len(chosen), dtype=object)
-        for row, path in enumerate(chosen):
-            pictures[row] = decode(path.read_bytes(), where=str(path))
+        pictures = [_picture(path) for path in paths[start : start + _AT_ONCE]]
         parts.append(cast(pd.DataFrame, model.predict(pd.DataFrame({"image": pictures}))))
     found = pd.concat(parts, ignore_index=True)
     classes = [name for name in found.columns if name not in ("label", "model_version")]
     found.insert(0, "file", [str(path) for path in paths])
     found.insert(2, "probability", found[classes].max(axis=1))
     return found
+
+
+def _picture(path: Path) -> bytes:
+    """The file as it is; the model would name a row where this names the file."""
+    data = path.read_bytes()
+    decode(data, where=str(path))
+    return data
 
 
 def _load(uri: str) -> PyFuncModel:

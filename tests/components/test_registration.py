@@ -16,6 +16,8 @@ import pytest
 from components import registration, tracking
 from components.audits.finding import Finding, write_verdict
 from components.embedded_corpus import write_corpus
+from components.promotion.predict import predict_files
+from components.promotion.registry import PromotionError
 from components.promotion.served_model import to_pixels
 from components.record import Record
 from components.workspace import Workspace
@@ -76,6 +78,25 @@ def test_champion_predicts_from_pixels_and_from_bytes_and_the_next_one_is_challe
     assert from_pixels["label"].tolist() == [DEFAULT_EXPRESSIONS[index] for index in expected.argmax(axis=1)]
     assert set(from_pixels["model_version"]) == {"1"}
     pd.testing.assert_frame_equal(model.predict(pd.DataFrame({"image": [encode_png(image) for image in images]})), from_pixels)
+
+
+def test_files_are_predicted_as_the_classifier_predicts_them(tracked_workspace: Workspace, stages: Path, tmp_path: Path) -> None:
+    register(tracked_workspace, "first")
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    paths = [tmp_path / f"{row}.png" for row in range(3)]
+    for path, image in zip(paths, images, strict=True):
+        path.write_bytes(encode_png(image))
+    found = predict_files(tracked_workspace, paths, "models:/faces@champion")
+    expected = predict(load(stages / "classifiers" / "real"), images)
+    np.testing.assert_allclose(found[list(DEFAULT_EXPRESSIONS)].to_numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(found["probability"], expected.max(axis=1), atol=1e-6)
+    assert found["file"].tolist() == [str(path) for path in paths]
+    assert set(found["model_version"]) == {"1"}
+    paths[1].write_text("no picture")
+    with pytest.raises(ImageError, match=r"1\.png: not a readable image"):
+        predict_files(tracked_workspace, paths, "models:/faces@champion")
+    with pytest.raises(PromotionError, match="MLflow has no model models:/faces@nobody"):
+        predict_files(tracked_workspace, paths[:1], "models:/faces@nobody")
 
 
 def test_version_leads_back_to_flow_run_and_measurement(tracked_workspace: Workspace, stages: Path) -> None:
