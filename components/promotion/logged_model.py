@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -24,18 +23,16 @@ _PACKAGES = ("mlflow", "numpy", "pandas", "pyarrow", "pillow", "safetensors", "t
 
 def log_classifier(classifier: Classifier, folder: Path, metrics: Mapping[str, Metric]) -> ModelInfo:
     """Log the classifier that was read from `folder` to the open run, with its metrics."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*type hints")  # the signature says more than they could
-        info = mlflow.pyfunc.log_model(
-            name="classifier",
-            python_model=str(_SERVED_MODEL),
-            artifacts={"classifier": str(folder)},
-            code_paths=[str(Path(synfer.__file__).parent)],
-            signature=signature(classifier.classes),
-            pip_requirements=requirements(),
-            input_example=np.zeros((2, 8, 8, 3), np.uint8),
-            metadata={"classes": list(classifier.classes), "sha256": classifier.sha256},
-        )
+    info = mlflow.pyfunc.log_model(
+        name="classifier",
+        python_model=str(_SERVED_MODEL),
+        artifacts={"classifier": str(folder)},
+        code_paths=[str(Path(synfer.__file__).parent)],
+        signature=signature(classifier.classes),
+        pip_requirements=requirements(),
+        input_example=np.zeros((2, 8, 8, 3), np.uint8),
+        metadata={"classes": list(classifier.classes), "sha256": classifier.sha256},
+    )
     mlflow.log_metrics({metric_key(key): metric.value for key, metric in metrics.items()}, model_id=info.model_id)
     return info
 
