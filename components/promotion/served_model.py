@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from synfer.images import ImageError, decode, resize
 
 _REGISTERED = "registered_model_meta"  # MLflow writes it beside a model that it fetched by `models:/`
 
-warnings.filterwarnings("ignore", message=".*type hints")  # the signature says more than they could
 COLUMN = "image"
 """Name of the input, as `components.registration` writes it into the signature."""
 
