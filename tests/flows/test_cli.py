@@ -20,9 +20,9 @@ from synfer.manifest import read_manifest, write_manifest
 from synfer.vocabulary import AU_COUNT
 
 COMMANDS = (
-    ("run",), ("flow", "pipeline"), ("render",), ("sample",), ("params",), ("plan",), ("corpus",), ("import",), ("describe",), ("annotate",),
-    ("release",), ("verify",), ("export",), ("assets",), ("study",),
-    ("ui",),
+    ("run",), ("flow", "pipeline"), ("render",), ("sample",), ("params",), ("plan",), ("corpus",), ("import",), ("describe",),
+    ("annotate",), ("release",), ("verify",), ("export",), ("compare",), ("evaluate",), ("promote",), ("rollback",), ("predict",),
+    ("serve",), ("assets",), ("study",), ("ui",), ("up",), ("down",),
 )  # fmt: skip
 
 
