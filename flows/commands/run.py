@@ -13,8 +13,8 @@ def run(
     stage: Annotated[
         str,
         typer.Argument(
-            help="corpus, fer_models, generator, feranno, synthesis, rectification, validation, classifiers, evaluation, report, release "
-            "or registration"
+            help="corpus, fer_models, generator, feranno, synthesis, rectification, validation, classifiers, evaluation, audit, report, "
+            "release or registration"
         ),
     ],
     config: Overlays = None,
