@@ -68,7 +68,7 @@ class Workspace:
 
     def exclusive(self, *, on_wait: Callable[[], None] | None = None) -> AbstractContextManager[None]:
         """Be the only one on this machine that writes stages; `on_wait` is called once if another run has them now."""
-        return locked(self.artifacts / ".lock", on_wait=on_wait)
+        return locked(self.root, on_wait=on_wait)
 
     def stage(self, name: str) -> Path:
         """Folder of a finished stage."""

@@ -114,14 +114,18 @@ def sha256(path: Path) -> str:
 def locked(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold a lock that one process of this machine has at a time; `on_wait` is called once if another one has it now.
 
-    The file stays: what counts is the lock on it, which the system drops when its holder ends, however it ends.
+    `path` is a folder, or a file that is made and stays: what counts is the lock on it, which the system drops when its holder ends,
+    however it ends.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    try:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if on_wait is not None:
                 on_wait()
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield  # closing the file releases the lock
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # releases the lock

@@ -21,9 +21,9 @@ def serve(
 
     The same as `mlflow models serve --env-manager local` with the project's database and environment.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
-    synfer serve
+    synfer serve --model models:/synfer-classifier@challenger
 
     curl 127.0.0.1:5001/invocations -H 'Content-Type: application/json' \\
     -d '{"dataframe_split": {"columns": ["image"], "data": [["BASE64 OF A PNG"]]}}'

@@ -60,7 +60,7 @@ def up(
 def down() -> None:
     """Stop what `synfer up` has started, with the flow runs of its workers.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
     synfer down
     """

@@ -95,5 +95,7 @@ def test_a_lock_is_held_by_one_process_and_freed_when_it_is_killed(tmp_path: Pat
 
         with locked(tmp_path / "a" / "lock", on_wait=kill):
             assert waited == ["once"]
-    with locked(tmp_path / "a" / "lock", on_wait=lambda: waited.append("again")):
-        assert waited == ["once"]
+    for free in (tmp_path / "a" / "lock", tmp_path):
+        with locked(free, on_wait=lambda: waited.append("again")):
+            assert waited == ["once"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"], "the lock on a folder is no file"
