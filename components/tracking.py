@@ -1,5 +1,6 @@
 """MLflow: a run a stage, under a parent where a whole pipeline runs; SQLite in `mlruns/mlflow.db`, files in `mlruns/artifacts`.
 
+A team's database or server and its storage are named by `SYNFER_MLFLOW_URI` and `SYNFER_MLFLOW_ARTIFACTS`, see `configs/team.env.example`.
 A new SQLite database that several processes open at once is destroyed for good, so that the first opening happens under a file lock.
 """
 
@@ -21,13 +22,28 @@ from synfer.files import locked, sha256
 from synfer.manifest import FILE_NAME
 
 EXPERIMENT = "synfer"
+# Not MLflow's own name: `mlflow.set_tracking_uri` writes that one, and a second project in the same process would inherit it.
+URI, ARTIFACTS = "SYNFER_MLFLOW_URI", "SYNFER_MLFLOW_ARTIFACTS"
 _DIGEST_CHARACTERS = 36  # MLflow's limit; DVC's `<md5>.dir` fits exactly
 _BATCH = 100  # parameters a call of MLflow's batch interface
 
 
 def store_uri(workspace: Workspace) -> str:
-    """URI of the tracking and model registry database."""
-    return f"sqlite:///{workspace.mlruns / 'mlflow.db'}"
+    """URI of the tracking and model registry database, or of a server that has one; it may hold a password."""
+    return os.environ.get(URI) or f"sqlite:///{workspace.mlruns / 'mlflow.db'}"
+
+
+def artifact_location(workspace: Workspace) -> str | None:
+    """URI under which a new experiment keeps its files; None leaves it to the server."""
+    if os.environ.get(ARTIFACTS):
+        return os.environ[ARTIFACTS]
+    return None if store_uri(workspace).startswith("http") else (workspace.mlruns / "artifacts").resolve().as_uri()
+
+
+def server_environment(workspace: Workspace) -> dict[str, str]:
+    """What `mlflow server` must know; in the environment, for a command line with a password is seen by every user of the machine."""
+    location = artifact_location(workspace)
+    return {"MLFLOW_BACKEND_STORE_URI": store_uri(workspace)} | ({"MLFLOW_DEFAULT_ARTIFACT_ROOT": location} if location else {})
 
 
 def connect(workspace: Workspace) -> None:
@@ -41,7 +57,7 @@ def connect(workspace: Workspace) -> None:
     mlflow.set_tracking_uri(store_uri(workspace))
     with locked(workspace.mlruns / ".lock"):
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-            mlflow.create_experiment(EXPERIMENT, artifact_location=(workspace.mlruns / "artifacts").resolve().as_uri())
+            mlflow.create_experiment(EXPERIMENT, artifact_location=artifact_location(workspace))
     mlflow.set_experiment(EXPERIMENT)
 
 

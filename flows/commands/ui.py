@@ -21,18 +21,20 @@ def ui(
 
     synfer ui --mlflow-port 5001 --prefect-port 4201
     """
+    import os
     import subprocess
     import sys
 
-    from components.tracking import connect, store_uri
+    from components.tracking import connect, server_environment
     from flows.prefect_home import use_project_home
 
     workspace, _ = load_project()
     use_project_home(workspace.root)
     connect(workspace)
-    mlflow = ["mlflow", "server", "--backend-store-uri", store_uri(workspace), "--workers", "1", "--port", str(mlflow_port)]
+    mlflow = ["mlflow", "server", "--workers", "1", "--port", str(mlflow_port)]
     prefect = ["prefect", "server", "start", "--port", str(prefect_port)]
-    servers = [subprocess.Popen([sys.executable, "-m", *command], cwd=workspace.root) for command in (mlflow, prefect)]
+    environment = {**os.environ, **server_environment(workspace)}
+    servers = [subprocess.Popen([sys.executable, "-m", *command], cwd=workspace.root, env=environment) for command in (mlflow, prefect)]
     console().print(f"MLflow   http://127.0.0.1:{mlflow_port}\nPrefect  http://127.0.0.1:{prefect_port}\nCtrl-C ends both")
     try:
         for server in servers:

@@ -26,7 +26,8 @@ def up(
 ) -> None:
     """Start Prefect, its work pools, the deployments of prefect.yaml, a worker and MLflow, and print their addresses.
 
-    What runs already stays. `synfer down` stops what this command has started. Logs are in .prefect/log.
+    What runs already stays; where PREFECT_API_URL names a server, that one is used. `synfer down` stops what this command has
+    started. Logs are in .prefect/log.
 
     [bold]Examples[/bold]
 
@@ -34,23 +35,27 @@ def up(
 
     prefect deployment run pipeline/smoke
     """
+    import os
+
     from flows.prefect_home import use_project_home
 
     workspace, _ = load_project()
     use_project_home(workspace.root)
-    from components.tracking import connect, store_uri
+    from components.tracking import connect, server_environment, store_uri
     from flows.services import Services
 
     services = Services(workspace.root)
     if found := services.running():
         _tell(found, "runs already; synfer down stops it", workspace.root)
         return
-    api = {"PREFECT_API_URL": f"http://127.0.0.1:{prefect_port}/api"}
+    elsewhere = os.environ.get("PREFECT_API_URL", "")
+    api = {"PREFECT_API_URL": elsewhere or f"http://127.0.0.1:{prefect_port}/api"}
     connect(workspace)
     try:
-        _start(services, api, prefect_port=prefect_port, gpus=_gpus() if gpus is None else gpus)
-        mlflow = ["mlflow", "server", "--backend-store-uri", store_uri(workspace), "--workers", "1", "--port", str(mlflow_port)]
-        services.start("mlflow", mlflow, environment={}, port=mlflow_port, health="/health")
+        _start(services, api, prefect_port=0 if elsewhere else prefect_port, gpus=_gpus() if gpus is None else gpus)
+        if not store_uri(workspace).startswith("http"):
+            mlflow = ["mlflow", "server", "--workers", "1", "--port", str(mlflow_port)]
+            services.start("mlflow", mlflow, environment=server_environment(workspace), port=mlflow_port, health="/health")
     except (SynferError, KeyboardInterrupt):
         services.stop()
         raise
@@ -72,11 +77,12 @@ def down() -> None:
 
 
 def _start(services: Services, api: Mapping[str, str], *, prefect_port: int, gpus: int) -> None:
-    """The server, then what it must know before a worker may ask."""
+    """The server, unless it is elsewhere (port 0), then what it must know before a worker may ask."""
     out = console()
-    out.print("Prefect's server ...")
-    server = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(prefect_port)]
-    services.start("prefect", server, environment=api, port=prefect_port, health="/api/health")
+    if prefect_port:
+        out.print("Prefect's server ...")
+        server = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(prefect_port)]
+        services.start("prefect", server, environment=api, port=prefect_port, health="/api/health")
     out.print("work pools, limits and deployments ...")
     # Two on the CPU: a run of the pipeline, and beside it the short look at promotions. Runs that write artifacts/ wait for one another.
     for pool, limit in zip(_POOLS, (2, max(1, gpus)), strict=True):

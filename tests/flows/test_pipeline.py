@@ -14,6 +14,7 @@ from pathlib import Path
 import mlflow
 import pytest
 import yaml
+from sqlalchemy import create_engine, text
 
 from components import tracking
 from components.lineage import data_digests
@@ -151,9 +152,15 @@ def test_mlflow_has_a_parent_with_a_child_a_stage_and_a_champion(smoke_runs: Run
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    children = {run.data.tags["stage"]: run for run in runs if run is not parent}
+
+    def below(run: mlflow.entities.Run) -> dict[str, mlflow.entities.Run]:
+        found = [other for other in runs if other.data.tags.get("mlflow.parentRunId") == run.info.run_id]
+        return {other.data.tags["stage"]: other for other in found}
+
+    children = below(parent)
     assert set(children) == set(STAGES)
-    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
+    assert below(children["registration"])["promotion"].data.tags["champion"] == "1"
+    assert len(runs) == 1 + len(children) + 1
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert parent.data.params["synthesis.images"] == "56"
     assert len({dataset.dataset.name for dataset in children["classifiers"].inputs.dataset_inputs}) == 3
@@ -182,3 +189,28 @@ def test_a_closed_gate_stops_the_flow_naming_the_expectation(smoke_runs: Runs) -
     assert "1000" in told[0]
     assert "Traceback" not in stopped.stderr
     assert (project.artifacts / "classifiers" / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_the_same_flow_runs_on_postgresql_and_tells_no_password(smoke_runs: Runs, postgres: str, root: Path, tmp_path: Path) -> None:
+    project = copy_project(root, tmp_path / "project")
+    shutil.copytree(smoke_runs[0].artifacts, project / "artifacts")
+    address = postgres.replace("@", ":verysecret@")
+    team = {
+        "SYNFER_MLFLOW_URI": f"postgresql+psycopg2://{address}/mlflow",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{address}/prefect",
+    }
+    command = [sys.executable, "-m", "flows.cli", "flow", "pipeline", "--from", "evaluation"]
+    done = subprocess.run(command, cwd=project, env=environment() | team, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert not (project / "mlruns" / "mlflow.db").exists()
+    with create_engine(team["SYNFER_MLFLOW_URI"]).connect() as database:
+        stages = {row[0] for row in database.execute(text("select value from tags where key = 'stage'"))}
+        aliases = [tuple(row) for row in database.execute(text("select alias, version from registered_model_aliases"))]
+        values = [str(row[0]) for row in database.execute(text("select value from tags union all select value from params"))]
+    assert {"evaluation", "audit", "report", "release", "registration", "promotion"} == stages
+    assert aliases == [("champion", 1)]
+    with create_engine(team["SYNFER_MLFLOW_URI"].replace("/mlflow", "/prefect")).connect() as database:
+        states = [tuple(row) for row in database.execute(text("select name, state_name from flow_run"))]
+        logs = [row[0] for row in database.execute(text("select message from log"))]
+    assert states == [("laptop from evaluation", "Completed")]
+    assert "verysecret" not in "\n".join([done.stdout, done.stderr, *values, *logs])
