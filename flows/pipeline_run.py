@@ -12,6 +12,7 @@ from components.record import Metric, read_metrics
 from components.stages import STAGES, run_stage, stages_between
 from components.workspace import Workspace
 from flows.artifacts import ProgressBar, show_stage
+from flows.events import tell_release
 from flows.project import check_settings, console, shown
 from synfer.config import Config
 
@@ -76,6 +77,8 @@ class PipelineRun:
         self._console.print(f"[green]{label}[/green] {seconds:6.1f} s   {headline}")
         get_run_logger().info("%s: %.1f s   %s", name, seconds, headline)
         show_stage(name, folder)
+        if name == "release":
+            tell_release(folder)
         self._progress.advance((position + 1) / len(STAGES))
         return folder
 

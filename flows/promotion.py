@@ -7,13 +7,11 @@ MLflow sends nothing when somebody moves an alias in its browser. Every few minu
 from __future__ import annotations
 
 from prefect import flow
-from prefect.events import emit_event
 from prefect.settings import get_current_settings
 
 from components.promotion.registry import Registry
+from flows.events import tell_promotion
 from flows.project import load_project
-
-PROMOTED = "synfer.model.promoted"
 
 
 def has_server() -> bool:
@@ -26,8 +24,7 @@ def announce(registry: Registry) -> str:
     payload = registry.unannounced()
     if not payload:
         return ""
-    resource = {"prefect.resource.id": f"synfer.model.{registry.name}", "prefect.resource.name": registry.name}
-    emit_event(event=PROMOTED, resource={**resource, "synfer.version": payload["version"]}, payload=payload)
+    tell_promotion(payload)
     registry.mark_announced()
     return payload["version"]
 

@@ -174,9 +174,11 @@ def test_prefect_keeps_named_runs_and_pages_with_pictures(smoke_runs: Runs) -> N
         assert database.execute("select name, state_type from flow_run").fetchall() == [("laptop", "COMPLETED")]
         tasks = dict(database.execute("select name, state_type from task_run").fetchall())
         pages = dict(database.execute("select key, data from artifact where type = 'markdown'").fetchall())
+        events = dict(database.execute("select event, payload from events where event like 'synfer.%'").fetchall())
     assert tasks == {f"{number:02d} {name}": "COMPLETED" for number, name in enumerate(STAGES, start=1)}
     assert {name.replace("_", "-") for name in STAGES} == set(pages)
     assert "data:image/jpeg;base64," in pages["synthesis"]
+    assert json.loads(events["synfer.release.published"])["path"] == "data/synthetic/smoke"
 
 
 def test_a_closed_gate_stops_the_flow_naming_the_expectation(smoke_runs: Runs) -> None:
