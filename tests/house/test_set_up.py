@@ -10,7 +10,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-TARGETS = ("assets", "bench", "check", "clean", "demo", "repro", "results", "setup", "test", "ui")
+TARGETS = ("assets", "bench", "check", "clean", "demo", "down", "repro", "results", "setup", "test", "ui", "up")
 
 
 def locked(root: Path) -> dict[str, str]:
