@@ -78,7 +78,10 @@ def _run_name() -> str:
 
 @flow(name="pipeline", flow_run_name=_run_name, log_prints=False)
 def pipeline(
-    overlays: Overlays | None = None, overrides: Overrides | None = None, start: StageName = _FIRST, stop: StageName = _LAST
+    overlays: Overlays = [],  # noqa: B006 - an empty list in Prefect's form; nobody changes it
+    overrides: Overrides = [],  # noqa: B006
+    start: StageName = _FIRST,
+    stop: StageName = _LAST,
 ) -> None:
     """Corpus to registered model: generate faces, rectify and validate their labels, train on them, evaluate, audit, release, register."""
     workspace, config = load_project(overlays, overrides)
