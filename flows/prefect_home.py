@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from synfer.environment import prepare
 
+_SERVER = "prefect.server.api.server:create_app"  # what Prefect's own server for one flow is started with
 _DEFAULTS = {
     # The terminal shows our own lines; Prefect's go to its server, where the browser finds them.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
@@ -24,11 +26,31 @@ def use_project_home(root: Path) -> None:
     prepare(root)
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    if "PREFECT_API_URL" not in os.environ and (address := _server(root)):
+    if "PREFECT_API_URL" in os.environ:
+        return
+    if address := _server(root):
         os.environ["PREFECT_API_URL"] = f"{address}/api"
+    else:
+        end_orphans()
 
 
 def _server(root: Path) -> str:
     from flows.services import Services
 
     return next((service.address for service in Services(root).running() if service.name == "prefect"), "")
+
+
+def end_orphans() -> list[int]:
+    """End the servers that killed flows of this project have left: a flow without a server starts one, and cannot end it when it is killed.
+
+    Returns their process numbers. One whose flow still runs has that flow as its parent and is left alone.
+    """
+    import psutil
+
+    ended = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # of other users, or gone meanwhile
+            if process.ppid() == 1 and _SERVER in process.cmdline() and process.environ().get("PREFECT_HOME") == os.environ["PREFECT_HOME"]:
+                process.terminate()
+                ended.append(process.pid)
+    return ended

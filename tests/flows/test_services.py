@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.prefect_home import end_orphans
 from flows.services import Service, ServiceError, Services, answers
 from synfer.files import write_json
 
@@ -61,6 +62,26 @@ def test_a_program_that_ends_at_once_is_told_with_its_log(services: Services, tm
     with pytest.raises(ServiceError, match=r"web ended with status 1; its log is .*web\.log") as caught:
         services.start("web", ["no_such_module"], environment={}, port=free_port())
     assert "no_such_module" in Path(str(caught.value).split("its log is ")[1]).read_text()
+
+
+def test_servers_that_killed_flows_have_left_are_ended_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    wait = "import time; time.sleep(600)"
+    server = [sys.executable, "-c", wait, "prefect.server.api.server:create_app"]
+    parent = f"import subprocess, sys; print(subprocess.Popen({server!r}).pid, flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as flow:
+        assert flow.stdout is not None
+        child = psutil.Process(int(flow.stdout.readline()))
+        assert end_orphans() == [], "its flow still runs"
+        flow.kill()
+    if child.ppid() != 1:
+        child.kill()
+        pytest.skip("orphans are not given to process 1 here")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "another project"))
+    assert end_orphans() == []
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    assert end_orphans() == [child.pid]
+    assert psutil.wait_procs([child], timeout=10)[1] == []
 
 
 def test_a_number_that_another_process_got_since_is_left_alone(services: Services, tmp_path: Path) -> None:
