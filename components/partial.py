@@ -35,7 +35,9 @@ def open_partial(finished: Path, wanted: str) -> Path:
 
 
 def close_partial(partial: Path) -> None:
-    """Take the fingerprint away: the folder is finished."""
+    """Take the fingerprint away, and what calls that were killed while they wrote a file have left of it: the folder is finished."""
+    for half_written in partial.rglob(".*.tmp"):
+        half_written.unlink()
     (partial / _FINGERPRINT).unlink()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 from importlib import import_module
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from components.partial import close_partial, fingerprint, open_partial
 from components.stages import STAGES, Stage, StageError, find_stage, resolved_section, run_stage, stage_inputs, stages_between
 from components.workspace import Workspace, WorkspaceError
 from synfer.config import Config, load_config
+from synfer.files import whole_file
 from synfer.images import ImageError, shard_path
 from synfer.manifest import FILE_NAME, ManifestError
 
@@ -85,8 +87,11 @@ def test_partial_folder_is_reused_for_the_same_work_only(tmp_path: Path) -> None
     assert not (open_partial(tmp_path / "out", fingerprint({"images": 4}, [source])) / "shard").exists()
     os.utime(source / "a", ns=(1, 1))
     assert fingerprint({"images": 3}, [source]) != first
+    with whole_file(partial / "classifier" / "shard") as temporary:
+        temporary.write_text("whole")
+        shutil.copy(temporary, temporary.with_name(f"{temporary.name.removesuffix('.tmp')}7.tmp"))  # what a killed call leaves
     close_partial(partial)
-    assert list(partial.iterdir()) == []
+    assert {path.name for path in partial.rglob("*")} == {"classifier", "shard"}
 
 
 def test_corpus_runs_and_an_older_result_survives_bad_input(tracked_workspace: Workspace) -> None:

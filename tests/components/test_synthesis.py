@@ -1,6 +1,8 @@
 """Synthesis: a dataset folder of marked faces, resumed shard by shard, each face its own seed's."""
 
 import hashlib
+import time
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -56,6 +58,34 @@ def test_a_resumed_run_repeats_no_finished_shard_and_leaves_the_same_manifest(dr
     synthesis.run(section, settings.common, **models, out=tmp_path)
     assert kept.stat().st_mtime_ns == before
     assert (tmp_path / "manifest.parquet").read_bytes() == (drawn / "manifest.parquet").read_bytes()
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_leave_the_files_of_an_undisturbed_run(models, section, settings, tmp_path):
+    many = section.model_copy(update={"images": 42, "batch_size": 1, "shard_images": 1})
+    context = get_context("forkserver")  # modules are imported once, in a process that no test has touched
+    context.set_forkserver_preload(["components.synthesis", "components.generator"])
+    rng, disturbed = np.random.default_rng(0), tmp_path / "disturbed"
+
+    def shards() -> int:
+        return len(list(disturbed.glob("images-*.parquet")))
+
+    for kills in range(20):
+        before = shards()
+        process = context.Process(target=synthesis.run, args=(many, settings.common), kwargs={**models, "out": disturbed})
+        process.start()
+        while process.is_alive() and shards() == before:
+            time.sleep(0.002)
+        process.join(timeout=rng.uniform(0, 0.06))  # a shard takes about 0.04 s: the middle of a drawing, of a file, or between two
+        assert process.is_alive(), f"it ended with status {process.exitcode} after {kills} kills"
+        process.kill()
+        process.join()
+    assert shards() < 42
+    synthesis.run(many, settings.common, **models, out=disturbed)
+    synthesis.run(many, settings.common, **models, out=tmp_path / "undisturbed")
+    files = [sorted(path.relative_to(folder) for path in folder.rglob("*.parquet")) for folder in (disturbed, tmp_path / "undisturbed")]
+    assert files[0] == files[1]
+    assert all((disturbed / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes() for name in files[0])
 
 
 @pytest.fixture(scope="module")
