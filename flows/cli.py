@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -38,30 +38,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command()(run)
-app.add_typer(flow_app, name="flow")
-app.command()(render)
-app.command()(sample)
-app.command()(params)
-app.command()(plan)
-app.command()(corpus)
-app.command("import")(import_)
-app.command()(describe)
-app.command()(annotate)
-app.command()(release)
-app.command()(verify)
-app.command()(evaluate)
-app.command()(compare)
-app.command()(export)
-app.command()(promote)
-app.command()(rollback)
-app.command()(predict)
-app.command()(serve)
-app.command()(study)
-app.command()(assets)
-app.command()(ui)
-app.command()(up)
-app.command()(down)
+app.add_typer(flow_app, name="flow", rich_help_panel="Pipeline")
+_PANELS: dict[str, dict[str, Callable[..., None]]] = {
+    "Pipeline": {"run": run, "study": study, "params": params},
+    "Faces": {"render": render, "sample": sample, "corpus": corpus, "assets": assets},
+    "Data in": {"import": import_, "describe": describe, "annotate": annotate, "plan": plan},
+    "Data out": {"release": release, "verify": verify, "export": export},
+    "Models": {"evaluate": evaluate, "compare": compare, "promote": promote, "rollback": rollback, "predict": predict, "serve": serve},
+    "This machine": {"ui": ui, "up": up, "down": down},
+}
+for _panel, _commands in _PANELS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, rich_help_panel=_panel)(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
