@@ -27,12 +27,14 @@ def fill(template: str, **values: Any) -> str:
 
 
 def number(value: float) -> str:
-    """A number for people: whole ones without decimals, others with three significant figures at least."""
+    """A number for people: whole ones without decimals, others with three decimals, small ones with four, tiny ones as powers of ten."""
     if value != value:
         return "-"
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}".replace(",", "\u202f")  # a thin space
-    return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.2e}"
+    if abs(value) >= 0.01:
+        return f"{value:.3f}"
+    return f"{value:.4f}" if abs(value) >= 0.0005 else f"{value:.2e}"
 
 
 def metric(value: Metric) -> str:
