@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from components.classifier_scores import Bootstrap, RealFaces, bootstrap_settings, cell, keep, write_predictions
+from components.classifier_scores import Bootstrap, RealFaces, bootstrap_settings, write_predictions
 from components.corpus import take_balanced
 from components.device import torch_device
 from components.fer_models import class_probabilities
 from components.guidance import LATENT, guide_probabilities, steered_by
+from components.intervals import cell, keep
 from components.plots import confusion_matrices, interval_bars
 from components.record import Record
 from synfer.classifiers.examples import class_indices

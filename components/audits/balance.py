@@ -13,7 +13,7 @@ import pandas as pd
 
 from components.audits.finding import Finding, unmeasured, words
 from components.audits.groups import groups, in_use, key, title
-from components.classifier_scores import keep
+from components.intervals import keep
 from components.plots import interval_rows
 from components.record import Record
 from synfer.config import Audit

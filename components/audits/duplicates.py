@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from components.audits.finding import Finding, at_most, unmeasured
 from components.audits.groups import in_use
-from components.classifier_scores import keep
+from components.intervals import keep
 from components.near_duplicates import near_duplicate_clusters, perceptual_hash
 from components.record import Record
 from synfer.config import Audit

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from components.intervals import cell
 from synfer.files import write_json
 from synfer.metrics.bootstrap import Interval
 
@@ -59,8 +60,7 @@ def unmeasured(name: str, title: str, why: str, *, wanted: str) -> Finding:
 
 def words(found: Interval, *, signed: bool = False) -> str:
     """A value with its interval: `0.512 (0.480 to 0.545), n = 300`."""
-    form = "+.3f" if signed else ".3f"
-    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}}), n = {found.n:,}"
+    return f"{cell(found, signed=signed)}, n = {found.n:,}"
 
 
 def write_verdict(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from components.audits.finding import Finding, at_most, unmeasured
 from components.audits.groups import groups, in_use, key, title
-from components.classifier_scores import cell, keep
+from components.intervals import cell, keep
 from components.plots import interval_rows
 from components.record import Record
 from synfer.config import Audit

@@ -25,10 +25,10 @@ from components.audits.references import (
     render_pools,
     rendered_range,
 )
-from components.classifier_scores import cell, keep
 from components.device import torch_device
 from components.fer_models import people
 from components.generator_role import read_generator_role
+from components.intervals import cell, keep
 from components.record import Record
 from synfer.classifiers.models import load
 from synfer.config import Audit, Common

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from components.classifier_scores import TITLES, cell
+from components.classifier_scores import TITLES
+from components.intervals import cell
 from components.measure.predictions import Predictions, paired
 from synfer.files import write_json
 from synfer.metrics.bootstrap import Interval, difference, interval

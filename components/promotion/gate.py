@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from components.intervals import cell
 from synfer.config import Registration
 from synfer.metrics.bootstrap import Interval, difference, interval
 from synfer.metrics.classification import ECE, UAR, Metric, recall_of
@@ -38,8 +39,8 @@ def check_scores(section: Registration, truth: np.ndarray, scored: Scored, *, re
     uar = interval(UAR, truth, scored.probabilities, resamples=resamples, seed=seed)
     ece = interval(ECE, truth, scored.probabilities, resamples=resamples, seed=seed)
     return [
-        Finding("min_uar", uar.value >= section.min_uar, f"UAR is {_shown(uar)}, at least {section.min_uar:g} is wanted"),
-        Finding("max_ece", ece.value <= section.max_ece, f"calibration error is {_shown(ece)}, at most {section.max_ece:g} is wanted"),
+        Finding("min_uar", uar.value >= section.min_uar, f"UAR is {cell(uar)}, at least {section.min_uar:g} is wanted"),
+        Finding("max_ece", ece.value <= section.max_ece, f"calibration error is {cell(ece)}, at most {section.max_ece:g} is wanted"),
     ]
 
 
@@ -59,12 +60,12 @@ def compare(
         Finding(
             "max_uar_drop",
             gain.value >= -section.max_uar_drop,
-            f"UAR against champion {champion.version} is {_shown(gain, signed=True)}, a loss of {section.max_uar_drop:g} is allowed",
+            f"UAR against champion {champion.version} is {cell(gain, signed=True)}, a loss of {section.max_uar_drop:g} is allowed",
         )
     ]
     changes = {name: change_of(recall_of(index)) for index, name in enumerate(classes) if (truth == index).any()}
     fallen = {name: change for name, change in changes.items() if change.value < -section.max_class_drop and change.high < 0}
-    text = ", ".join(f"{name} {_shown(change, signed=True)}" for name, change in fallen.items())
+    text = ", ".join(f"{name} {cell(change, signed=True)}" for name, change in fallen.items())
     allowed = f"more than {section.max_class_drop:g} against champion {champion.version}"
     return [*rows, Finding("max_class_drop", not fallen, f"fallen by {allowed}: {text}" if fallen else f"no class has fallen by {allowed}")]
 
@@ -75,8 +76,3 @@ def check_verdicts(verdicts: Mapping[str, tuple[bool, Sequence[str]]]) -> list[F
         Finding(name, passed, f"{name} passed" if passed else f"{name} did not pass: {', '.join(failed)}")
         for name, (passed, failed) in verdicts.items()
     ]
-
-
-def _shown(found: Interval, *, signed: bool = False) -> str:
-    form = "+.3f" if signed else ".3f"
-    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
