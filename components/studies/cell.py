@@ -1,6 +1,6 @@
-"""A cell of a study: one arm with one seed. Its folder is named by a hash of all that its result depends on, so it is run once.
+"""A cell of a study: one arm with one seed. Its folder is named by a hash of all that its result depends on: it is run once for all studies.
 
-The folder `artifacts/studies/<study>/<hash>/` holds `cell.json` (what it is), `metrics.json` (figures as {value, low, high, n}) and
+The folder `artifacts/studies/cells/<hash>/` holds `cell.json` (what it is), `metrics.json` (figures as {value, low, high, n}) and
 `predictions.parquet`: a row a test face with `sample_id`, `truth` and `p_<class>`, or a row an episode with `sample_id` and
 `value_<measure>`.
 """
@@ -81,7 +81,7 @@ def is_finished(folder: Path) -> bool:
 def write_outcome(outcome: Outcome, cell: Cell, surroundings: Mapping[str, Any], folder: Path) -> None:
     """Write a cell's result, whole or not at all."""
     with whole_folder(folder) as work:
-        write_json(work / CELL, {"study": cell.study, "arm": cell.arm, **cell.describe(), "surroundings": surroundings})
+        write_json(work / CELL, {"arm": cell.arm, **cell.describe(), "surroundings": surroundings})
         write_json(work / METRICS, {key: asdict(metric) for key, metric in outcome.metrics.items()})
         outcome.predictions.to_parquet(work / PREDICTIONS, index=False)
 

@@ -43,4 +43,4 @@ def cost_of(jobs: Iterable[Job], cells: Iterable[Cell], rates: Studies) -> Cost:
 def passes_of(cell: Cell) -> int:
     """Images that a cell's training goes through, its own or that of its encoder."""
     settings = cell.settings.get("encoder", cell.settings)
-    return int(settings.get("rows", 0) * settings.get("epochs", 0))
+    return int(settings.get("rows", 0) * settings.get("epochs", 0) * settings.get("phases", 1))

@@ -17,11 +17,11 @@ from synfer.config import Config
 from synfer.metrics.bootstrap import Interval
 
 ALONE = "synthetic alone"
-WITH, AUGMENTED, RESAMPLED = "with synthetic", "strong augmentation", "class-balanced"
+WITH, FIRST, AUGMENTED, RESAMPLED = "with synthetic", "synthetic first", "strong augmentation", "class-balanced"
 
 
 def cells(config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
-    """Every share of the real faces alone, with synthetic ones, with strong augmentation, and with balanced classes."""
+    """Every share of the real faces alone, mixed with synthetic ones, after them, with strong augmentation, and with balanced classes."""
     generated = Part(SYNTHETIC, sizes.labelled, RECTIFICATION)
     settings: dict[str, Any] = budget(config)
     strong = {"randaugment": config.studies.randaugment, "mixup": config.studies.mixup}
@@ -31,6 +31,7 @@ def cells(config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
         variants = {
             name: ((real,), settings),
             f"{name}, {WITH}": ((real, generated), settings),
+            f"{name}, {FIRST}": ((generated, real), budget(config, phases=2)),
             f"{name}, {AUGMENTED}": ((real,), {**settings, "changes": strong}),
             f"{name}, {RESAMPLED}": ((real,), {**settings, "changes": {"class_balanced": True}}),
         }
@@ -46,9 +47,11 @@ def comparisons(results: Results) -> list[Comparison]:
     for share in shares:
         found += [
             Comparison(f"{share}, {WITH}", share, "generated faces help"),
+            Comparison(f"{share}, {FIRST}", share, "learning from generated faces first helps"),
             Comparison(f"{share}, {AUGMENTED}", share, "stronger augmentation helps"),
             Comparison(f"{share}, {RESAMPLED}", share, "balanced classes help"),
             Comparison(f"{share}, {WITH}", f"{share}, {AUGMENTED}", "generated faces help more than stronger augmentation"),
+            Comparison(f"{share}, {FIRST}", f"{share}, {WITH}", "generated faces first, then the real ones, beats both mixed"),
         ]
     return found
 
@@ -75,8 +78,8 @@ STUDY = Study(
     title="Few real faces",
     question="Where few real faces have labels, do generated ones help, and more than stronger augmentation or balanced classes?",
     method="A share of the real training set, another draw with every seed, alone and with as many generated faces as the whole real set "
-    "has. Every arm makes the same number of optimiser steps. Generator, guide and annotators are the same at every share: what they have "
-    "learned from is in the table of models, and it is more than the share.",
+    "has, mixed or learnt first. Every arm makes the same number of optimiser steps. Generator, guide and annotators are the same at every "
+    "share: what they have learned from is in the table of models, and it is more than the share.",
     measures={"UAR": "uar", "accuracy": "accuracy", "macro-F1": "macro_f1", "NLL": "nll", "ECE": "ece"},
     cells=cells,
     comparisons=comparisons,

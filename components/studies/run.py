@@ -23,7 +23,7 @@ from components.studies.results import Results
 from components.workspace import Workspace
 from synfer.config import Config
 
-_RESULT = "result"
+_CELLS, _RESULT = "cells", "result"
 
 
 class StudyRun:
@@ -39,12 +39,12 @@ class StudyRun:
 
     @property
     def folder(self) -> Path:
-        """The study's cells."""
+        """What is the study's own."""
         return self.workspace.studies / self.study.name
 
     def folder_of(self, cell: Cell) -> Path:
-        """The folder of a cell's result."""
-        return self.folder / cell.digest(self.bench.surroundings(cell))
+        """The folder of a cell's result, which studies share: real faces alone are an arm of several."""
+        return self.workspace.studies / _CELLS / cell.digest(self.bench.surroundings(cell))
 
     @property
     def pending(self) -> list[Cell]:
