@@ -1,7 +1,8 @@
-"""Stage classifiers: one classifier a training set, real, synthetic or both, at an equal budget of images; the epoch is chosen on real val.
+"""Stage classifiers: one classifier a training set, real, synthetic or both, at an equal budget of images.
 
-Real faces teach their annotators' votes (where a corpus has them), generated ones their rectified labels. Gate `validation` has opened, or
-its folder would not be there. A killed stage goes on: finished training sets are kept, and the one under way resumes at its last epoch.
+Real faces teach their annotators' votes (where a corpus has them), generated ones their rectified labels; real val faces choose the epoch
+and the temperature. Gate `validation` has opened, or its folder would not be there. A killed stage goes on: finished training sets are
+kept, and the one under way resumes at its last epoch.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from components.record import Record
 from components.tracking import log_metrics
 from components.training_examples import labelled_examples, real_examples, rectified_examples
 from components.training_record import write_training_record
+from synfer.annotation.calibration import fit_temperature
 from synfer.classifiers.examples import Examples, concatenate
 from synfer.classifiers.fit import fit
 from synfer.classifiers.loop import History, Schedule
 from synfer.classifiers.models import Network, create, save
+from synfer.classifiers.predict import predict
 from synfer.classifiers.sampling import EpochRows, epoch_rows
 from synfer.classifiers.self_supervised import pretrain
 from synfer.config import Classifiers as Section
@@ -36,6 +39,7 @@ from synfer.seeding import derive_seed
 from synfer.training_sets import REAL, SYNTHETIC, Phase, TrainingSetError, parse_training_set
 
 HISTORY, CHECKPOINT = "history.json", "checkpoint"
+_LEAST = 1e-12  # a probability whose logarithm is still a number
 
 
 def run(
@@ -112,12 +116,26 @@ def train_classifier(
             **recipe(section),
         )  # fmt: skip
         history += [{**epoch, "phase": float(number + 1)} for epoch in found] if len(phases) > 1 else found
+    temperature = calibrate(model, val, common)
     trained_on = write_training_record(folder, uses, images=len(images))
     about = {"training_set": name, "images": len(images), "weight": float(images.weights.sum()), "epochs": len(history)}
+    about["temperature"] = temperature
     save(model, folder, {**about, "recipe": section.model_dump(mode="json", exclude={"training_sets"}), "trained_on": trained_on})
     shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     write_json(folder / HISTORY, history)
     return history
+
+
+def calibrate(model: Network, val: Examples, common: Common) -> float:
+    """Scale the model's logits so that its confidence is the share of val faces on which it is right; returns the temperature.
+
+    Votes and smoothed labels teach a network to be less sure than it could be. The labels of val are the annotators' majority, so what they
+    get wrong stays in the confidence.
+    """
+    scores = np.log(np.clip(predict(model, val.images, device=torch_device(common.device)), _LEAST, 1.0))
+    temperature = fit_temperature(scores, val.targets.argmax(axis=1))
+    model.divide_logits(temperature)
+    return temperature
 
 
 def recipe(section: Section) -> dict[str, Any]:

@@ -7,13 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.classifiers import examples_of, phase_examples, real_rows, run, training_parts
+from components.classifiers import calibrate, examples_of, phase_examples, real_rows, run, training_parts
 from components.corpus import run as run_corpus
 from components.embedded_corpus import write_corpus
 from components.record import read_metrics, read_pictures
 from components.training_examples import rectified_targets, vote_targets
 from components.training_record import TrainingRecordError, check_unseen
-from synfer.classifiers.models import load, save
+from synfer.annotation.calibration import scale
+from synfer.classifiers.examples import Examples
+from synfer.classifiers.models import create, load, save
+from synfer.classifiers.predict import predict
 from synfer.config import Classifiers, Common, Corpus
 from synfer.manifest import read_manifest, write_manifest
 from synfer.metrics.roles import expand_identities
@@ -46,11 +49,26 @@ def rectified(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(label=frame["true_expression"], posterior=list(posterior), action=actions, weight=weight, **extra)
 
 
+def test_calibration_divides_the_logits_by_what_val_asks_for() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    model = create("test_resnet", DEFAULT_EXPRESSIONS, image_size=32, seed=0).eval()
+    before = predict(model, images)
+    labels = np.array([rng.choice(7, p=row / row.sum()) for row in (before.astype(float) ** 4)])  # surer than the model says
+    val = Examples(images, np.eye(7, dtype=np.float32)[labels], np.ones(60, np.float32))
+    temperature = calibrate(model, val, COMMON)
+    after = predict(model, images)
+    assert temperature < 0.8
+    assert np.allclose(after, scale(np.log(before), temperature), atol=1e-5)
+    assert (after.argmax(1) == before.argmax(1)).all()
+
+
 def test_every_set_is_trained_and_saved(artifacts: dict[str, Path], tmp_path: Path) -> None:
     run(SECTION, COMMON, **artifacts, out=tmp_path)
     metrics = read_metrics(tmp_path)
     for name in ("real", "synthetic", "real+synthetic"):
         assert load(tmp_path / name).classes == DEFAULT_EXPRESSIONS
+        assert load(tmp_path / name).card["temperature"] > 0
         history = json.loads((tmp_path / name / "history.json").read_text())
         assert [set(epoch) for epoch in history] == [{"loss", "val_uar", "val_accuracy", "val_nll"}] * 2
         assert metrics[f"classifiers/{name}/val_uar"].value == max(epoch["val_uar"] for epoch in history)
