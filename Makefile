@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON3 ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+READY_TO_TEST := $(VENV)/.ready-to-test
 # dvc runs `python` and git hooks run `dvc`: both must be those of the environment.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport VIRTUAL_ENV
@@ -29,8 +30,13 @@ demo: $(READY) data/faces ## run the whole pipeline on the embedded corpus and p
 data/faces: data.dvc $(READY)
 	@dvc pull --quiet data/faces && touch data/faces # of the registry, what the repository holds
 
-test: $(READY) data/faces ## run the tests, the smoke pipeline among them
+test: $(READY_TO_TEST) data/faces ## run the tests, the smoke pipeline among them
 	@python -m pytest
+
+$(READY_TO_TEST): requirements-test.lock $(READY)
+	@echo "installing requirements-test.lock into $(VENV)"
+	@python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-test.lock
+	@touch $@
 
 check: $(READY) ## style, types, and the floors of the house
 	@ruff check .

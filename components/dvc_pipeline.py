@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from components.stages import STAGES, Stage
-from synfer.config import Config
+from synfer.config import EXECUTION, Config, Sharded
 
 HEADER = """\
 # Made from the stage table: python -m components.dvc_pipeline > dvc.yaml (a test holds it to that).
@@ -58,12 +58,21 @@ def _entry(stage: Stage) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "cmd": _COMMAND.format(name=stage.name),
         "deps": [*code_of(stage), *_source(stage), *(f"artifacts/{read}" for read in stage.reads)],
-        "params": ["common", stage.name] if stage.name in Config.model_fields else list(_sections()),
+        "params": _parameters(stage),
         "outs": [f"artifacts/{stage.name}"],
     }
     if stage.name == "report":
         entry["metrics"] = [{"reports/metrics.json": {"cache": False}}]
     return entry
+
+
+def _parameters(stage: Stage) -> list[str]:
+    """Sections as a whole, of a stage in shards every key but those that change no result, and of one without a section all sections."""
+    if stage.name not in Config.model_fields:
+        return _sections()
+    if not issubclass(kind := type(getattr(Config(), stage.name)), Sharded):
+        return ["common", stage.name]
+    return ["common", *(f"{stage.name}.{key}" for key in kind.model_fields if key not in EXECUTION)]
 
 
 def _source(stage: Stage) -> list[str]:

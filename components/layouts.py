@@ -65,6 +65,11 @@ def gather_layouts(development: Path, sample_ids: Iterable[str], path: Path) -> 
     """
     if not path.is_file():
         _copy(development, set(sample_ids), path)
+    return open_layouts(path)
+
+
+def open_layouts(path: Path) -> Layouts:
+    """The images that `gather_layouts` left at `path`, mapped into memory."""
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     return Layouts(table["image"], {sample_id: row for row, sample_id in enumerate(table["sample_id"].to_pylist())})
 

@@ -6,16 +6,18 @@ A finished shard is not drawn again after a kill, and a face depends on its own 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from components.device import torch_device
+from components.executors.shards import Advance, actors_of, device_of, run_shards
 from components.guidance import check_adapter, check_guidance, semantic_guidance, steerable, write_steering
-from components.layouts import LayoutError, Layouts, choose_layouts, gather_layouts, layout_pool
+from components.layouts import LayoutError, Layouts, choose_layouts, gather_layouts, layout_pool, open_layouts
 from components.plans.rows import planned_faces
 from components.record import Record
 from synfer.classifiers.examples import class_indices
@@ -40,27 +42,22 @@ def run(section: Section, common: Common, *, development: Path, generator: Path,
 
     `development` is read where `section.layout` asks for layout images, and then its training split alone.
     """
-    plan = planned_faces(section, common, inside=out)
-    device = torch_device(common.device)
-    backbone = load_backbone(generator / "backbone", device=device).requires_grad_(False)
-    guide = load(fer_models / "guide", device=device)
-    check_guidance(section, backbone, guide, common.expressions)
-    check_adapter(section, backbone, stack(plan, "aus"))
-    plan["layout_from"] = choose_layouts(plan["seed"], layout_pool(development, fer_models)) if section.layout != "none" else ""
-    layouts = gather_layouts(development, plan["layout_from"], out / _LAYOUTS) if section.layout != "none" else None
+    plan, actors = planned_faces(section, common, inside=out), actors_of(section, common)
+    layouts = out / _LAYOUTS if section.layout != "none" else None
+    artist = Artist(section, generator / "backbone", fer_models / "guide", layouts, device_of(actors, common))
+    here = artist if actors is None else replace(artist, device="cpu")  # the GPU is the actors'
+    check_guidance(section, here.backbone, here.guide, common.expressions)
+    check_adapter(section, here.backbone, stack(plan, "aus"))
+    plan["layout_from"] = "" if layouts is None else choose_layouts(plan["seed"], layout_pool(development, fer_models))
+    if layouts is not None:
+        gather_layouts(development, plan["layout_from"], layouts)
     _forget_other_faces(plan, out)
-    shards = [plan.iloc[start : start + section.shard_images] for start in range(0, len(plan), section.shard_images)]
-    with tqdm(total=len(plan), desc="synthesis", unit="face") as bar:
-        for number, rows in enumerate(shards):
-            if not shard_path(out, number).is_file():
-                _draw_shard(section, backbone, guide, rows, layouts=layouts, out=out, number=number, bar=bar)
-            else:
-                bar.update(len(rows))
+    run_shards(artist, _shards(plan, out, section.shard_images), actors, title="synthesis")
     hashes = {sample_id: hashlib.sha256(data).hexdigest() for sample_id, data in iter_encoded(out)}
     plan["sha256"] = plan["sample_id"].map(hashes)
     write_manifest(plan, out)
-    write_steering(section, backbone, guide, out)
-    _record(section, common, plan, layouts, out)
+    write_steering(section, here.backbone, here.guide, out)
+    _record(section, common, plan, here.layouts, out)
     for left in (_LAYOUTS, _PLANNED):
         (out / left).unlink(missing_ok=True)
 
@@ -77,25 +74,68 @@ def _forget_other_faces(plan: pd.DataFrame, out: Path) -> None:
         temporary.write_text(digest, encoding="utf-8")
 
 
-def _draw_shard(
-    section: Section,
-    backbone: Backbone,
-    guide: Classifier,
-    rows: pd.DataFrame,
-    *,
-    layouts: Layouts | None,
-    out: Path,
-    number: int,
-    bar: tqdm[None],
-) -> None:
-    images: list[bytes] = []
-    for start in range(0, len(rows), section.batch_size):
-        batch = rows.iloc[start : start + section.batch_size]
-        start_from = layouts.pixels(batch["layout_from"].tolist(), size=backbone.image_size) if layouts is not None else None
-        pixels = draw_faces(section, backbone, guide, batch, layouts=start_from)
-        images += [encode_png(image, generator=backbone.name) for image in pixels]
-        bar.update(len(batch))
-    write_shard(out, number, rows["sample_id"].tolist(), images)
+@dataclass(frozen=True, eq=False)
+class FacesToDraw:
+    """Shard `number` of the dataset folder `out`: rows of the plan."""
+
+    rows: pd.DataFrame
+    number: int
+    out: Path
+
+    @property
+    def path(self) -> Path:
+        """The shard's file."""
+        return shard_path(self.out, self.number)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def _shards(plan: pd.DataFrame, out: Path, size: int) -> list[FacesToDraw]:
+    return [FacesToDraw(plan.iloc[start : start + size], number, out) for number, start in enumerate(range(0, len(plan), size))]
+
+
+@dataclass(frozen=True)
+class Artist:
+    """Draws any shard: the folders of the backbone and of the guide that reads pixels, the file of layout images or None, the device.
+
+    The networks are loaded when they are first needed; what travels to another process is only where they are.
+    """
+
+    section: Section
+    backbone_folder: Path
+    guide_folder: Path
+    layouts_file: Path | None
+    device: str
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The generator, in no training."""
+        return load_backbone(self.backbone_folder, device=torch_device(self.device)).requires_grad_(False)
+
+    @cached_property
+    def guide(self) -> Classifier:
+        """The classifier that steers in the published form."""
+        return load(self.guide_folder, device=torch_device(self.device))
+
+    @cached_property
+    def layouts(self) -> Layouts | None:
+        """The layout images, which `gather_layouts` has left."""
+        return None if self.layouts_file is None else open_layouts(self.layouts_file)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __call__(self, shard: FacesToDraw, advance: Advance) -> None:
+        """Draw a shard and write its file."""
+        rows, backbone, images = shard.rows, self.backbone, list[bytes]()
+        for start in range(0, len(rows), self.section.batch_size):
+            batch = rows.iloc[start : start + self.section.batch_size]
+            start_from = self.layouts.pixels(batch["layout_from"].tolist(), size=backbone.image_size) if self.layouts is not None else None
+            pixels = draw_faces(self.section, backbone, self.guide, batch, layouts=start_from)
+            images += [encode_png(image, generator=backbone.name) for image in pixels]
+            advance(len(batch))
+        write_shard(shard.out, shard.number, rows["sample_id"].tolist(), images)
 
 
 def draw_faces(

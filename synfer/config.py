@@ -23,6 +23,17 @@ Strength = Annotated[float, Field(ge=0.0)]
 Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value is False else value)]
 """YAML reads a bare `no` as false."""
 
+
+def _gpus(value: Any) -> Any:
+    """Ray shares one GPU among several actors, or gives an actor several whole ones."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "auto" and not (number and (0 <= value <= 1 or (value > 1 and value % 1 == 0))):
+        raise ValueError("give auto, a share of one GPU such as 0.25, or a whole number of GPUs")
+    return value
+
+
+Gpus = Annotated[float | Literal["auto"], BeforeValidator(_gpus)]
+
 TrainingSet = Annotated[str, AfterValidator(check_training_set)]
 
 Expressions = Annotated[tuple[str, ...], BeforeValidator(lambda names: tuple(check_expression(name) for name in names))]
@@ -46,6 +57,19 @@ class Common(Section):
     image_size: Positive = Field(64, description="side of the images in pixels")
     device: str = Field("auto", description="auto (CUDA when present), cpu, cuda, cuda:1")
     threads: Count = Field(0, description="torch threads; 0 leaves torch's own choice")
+
+
+class Sharded(Section):
+    """A stage whose images go through networks shard by shard; who works the shards off changes no result."""
+
+    executor: Literal["local", "ray"] = Field("local", description="local (here) or ray (actors of Ray, docs/scale.md)")
+    actors: Positive = Field(1, description="ray: processes that work at once, each with networks of its own")
+    gpus_per_actor: Gpus = Field("auto", description="ray: GPUs an actor, 0.25 for four on one, 0 for none; auto is 1 on CUDA")
+    ray_address: str | None = Field(None, description="ray: auto or host:port of a cluster; null starts Ray here for the stage")
+
+
+EXECUTION = frozenset(Sharded.model_fields)
+"""Keys that say how and not what: another value rebuilds nothing and leaves finished shards finished."""
 
 
 class Corpus(Section):
@@ -112,7 +136,7 @@ class Feranno(Section):
     au_weight: float = Field(3.0, ge=0, description="weight of the AU loss beside the expression's, 0 for no AU head")
 
 
-class Synthesis(Section):
+class Synthesis(Sharded):
     """Stage synthesis: how many faces, and how they are steered."""
 
     images: Positive = Field(1400, description="number of generated images, spread evenly over the expressions; a plan says its own")

@@ -24,7 +24,7 @@ from components.studies.cell import SYNTHETIC, UNLABELLED, Cell
 from components.studies.division import divide
 from components.studies.pseudo_labels import write_pseudo_labels
 from components.workspace import Workspace
-from synfer.config import Config
+from synfer.config import EXECUTION, Config
 from synfer.files import sha256, whole_folder
 from synfer.images import shard_paths
 from synfer.manifest import FILE_NAME, read_manifest, write_manifest
@@ -202,7 +202,7 @@ def _link(target: Path, link: Path) -> None:
 
 def _sections(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
     """Sections as plain values, without the keys that change no result."""
-    return {name: getattr(config, name).model_dump(mode="json", exclude=set(_IDLE.get(name, ()))) for name in names}
+    return {name: getattr(config, name).model_dump(mode="json", exclude={*_IDLE.get(name, ()), *EXECUTION}) for name in names}
 
 
 def _source_digests(config: Config, workspace: Workspace) -> list[str]:

@@ -13,8 +13,8 @@ from packaging.utils import canonicalize_name
 TARGETS = ("assets", "bench", "check", "clean", "demo", "down", "repro", "results", "setup", "test", "ui", "up")
 
 
-def locked(root: Path) -> dict[str, str]:
-    lines = (root / "requirements.lock").read_text().splitlines()
+def locked(root: Path, name: str = "requirements.lock") -> dict[str, str]:
+    lines = (root / name).read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     strange = [pin for pin in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", pin)]
     assert strange == [], "a lock line is NAME==VERSION: no host, no path, no local build tag"
@@ -28,6 +28,26 @@ def test_lock_fulfils_every_range_of_the_project(root: Path) -> None:
     for text in (*project["dependencies"], *extras["dev"], *extras["bench"]):
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
+
+
+def test_lock_of_the_tests_adds_the_extra_ray_and_changes_no_version(root: Path) -> None:
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    pins = locked(root, "requirements-test.lock")
+    assert not set(pins) & set(locked(root))
+    (requirement,) = map(Requirement, extras["ray"])
+    assert requirement.specifier.contains(pins["ray"])
+
+
+def test_only_the_tests_install_the_lock_of_the_tests(root: Path) -> None:
+    steps = {target: planned(root, target) for target in ("demo", "test")}
+    assert "--requirement requirements-test.lock" in steps["test"] and "--requirement requirements.lock" in steps["test"]
+    assert "requirements-test.lock" not in steps["demo"]
+
+
+def planned(root: Path, target: str) -> str:
+    """What make would run in a fresh clone."""
+    command = ["make", "--dry-run", "--no-print-directory", "VENV=no-such-folder", target]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
 
 
 def test_lock_keeps_the_pins_that_prefect_needs(root: Path) -> None:
