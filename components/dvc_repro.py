@@ -16,12 +16,19 @@ class ReproError(SynferError):
 
 
 def repro_lines(workspace: Workspace, *, force: bool = False) -> Iterator[str]:
-    """Run `dvc repro` under the project's lock and give its lines as they come; raises ReproError if it fails."""
+    """Run `dvc repro` alone in the project and give its lines as they come; raises ReproError if it fails.
+
+    Both locks are taken in the order of everybody else, stages before DVC: `synfer release`, which enters its files in DVC while it holds
+    the stages, and this call would wait for each other for ever. The stages that DVC runs are told that their caller has the lock.
+    """
     command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
     last: list[str] = []
     with (
+        workspace.exclusive(),
         project_lock(workspace),
-        subprocess.Popen(command, cwd=workspace.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running,
+        subprocess.Popen(
+            command, cwd=workspace.root, env=workspace.environment_inside(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as running,
     ):
         assert running.stdout is not None
         for text in running.stdout:

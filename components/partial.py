@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from synfer.files import write_json
+from synfer.images import DamagedShardError, iter_shard
 
 _FINGERPRINT = "fingerprint.json"
 
@@ -24,14 +26,33 @@ def fingerprint(settings: Any, inputs: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def partial_folder(finished: Path) -> Path:
+    """Where the stage works that will leave the folder `finished`."""
+    return finished.with_name(f".{finished.name}.partial")
+
+
 def open_partial(finished: Path, wanted: str) -> Path:
-    """The folder to work in for `finished`: what an interrupted call with the fingerprint `wanted` left, else an empty one."""
-    partial = finished.with_name(f".{finished.name}.partial")
+    """The folder to work in for `finished`: what an interrupted call with the fingerprint `wanted` left, else an empty one.
+
+    Of what was left, a Parquet file that cannot be read is removed, so that the stage makes it again.
+    """
+    partial = partial_folder(finished)
     if _written_for(partial) != wanted:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write_json(partial / _FINGERPRINT, {"fingerprint": wanted})
+    for path in partial.rglob("*.parquet"):
+        if not _is_whole(path):
+            path.unlink()
     return partial
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        deque(iter_shard(path), maxlen=0)
+    except DamagedShardError:
+        return False
+    return True
 
 
 def close_partial(partial: Path) -> None:
@@ -44,5 +65,5 @@ def close_partial(partial: Path) -> None:
 def _written_for(partial: Path) -> str | None:
     try:
         return str(json.loads((partial / _FINGERPRINT).read_text(encoding="utf-8"))["fingerprint"])
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, KeyError):  # none, or cut off by a full disk
         return None

@@ -25,7 +25,7 @@ from components.validation import RESULT, GateClosed
 from components.workspace import Workspace
 from synfer.config import Common, Release
 from synfer.files import sha256, whole_folder, write_json
-from synfer.images import shard_path, shard_paths
+from synfer.images import iter_shard, shard_path, shard_paths
 from synfer.manifest import FILE_NAME, ManifestError, read_manifest
 
 
@@ -86,10 +86,10 @@ def write_shards(manifest: pa.Table, images: Path, folder: Path) -> None:
     position = {sample_id: row for row, sample_id in enumerate(manifest["sample_id"].to_pylist())}
     written = 0
     for number, path in enumerate(shard_paths(images)):
-        shard = pq.read_table(path, columns=["sample_id", "image"])
+        shard = pa.Table.from_batches(iter_shard(path, columns=["sample_id", "image"]))
         pairs = [(row, position[sample_id]) for row, sample_id in enumerate(shard["sample_id"].to_pylist()) if sample_id in position]
         rows = manifest.take([there for _, there in pairs]).append_column("image", shard["image"].take([here for here, _ in pairs]))
-        pq.write_table(rows.cast(hub_schema(rows.schema)), shard_path(folder, number), compression="zstd")
+        pq.write_table(rows.cast(hub_schema(rows.schema)), shard_path(folder, number), compression="zstd", write_page_checksum=True)
         written += len(pairs)
     if written != len(position):
         raise ManifestError(f"{images} holds {written} of the {len(position)} images of the manifest")

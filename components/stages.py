@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from components.partial import close_partial, fingerprint, open_partial
+from components.faults import told
+from components.journal import Journal
+from components.partial import close_partial, fingerprint, open_partial, partial_folder
 from components.workspace import Workspace
-from synfer.config import Config, Section
+from synfer.config import EXECUTION, Common, Config, Section
 from synfer.errors import SynferError
 from synfer.files import replace_folder
 from synfer.vocabulary import unknown
@@ -76,30 +78,57 @@ def find_stage(name: str) -> Stage:
     return STAGES[name]
 
 
-def run_stage(name: str, config: Config, workspace: Workspace, *, tags: Mapping[str, str] | None = None) -> Path:
+def run_stage(
+    name: str, config: Config, workspace: Workspace, *, tags: Mapping[str, str] | None = None, journal: Journal | None = None
+) -> Path:
     """Run one stage and put its finished folder in the place of an older one; returns `artifacts/<stage>`.
 
     The stage works in `artifacts/.<stage>.partial`, which an interrupted call with the same settings and inputs leaves to the next one.
-    What it measures goes to a run of its own in MLflow, a child where a pipeline run is open. Raises StageError before any work if an
-    input is missing.
+    What it measures goes to a run of its own in MLflow, a child where a pipeline run is open, after its folder stands in its place. With a
+    `journal`, a stage that is finished there is not run again, and only what MLflow has not got yet is logged. Raises StageError before any
+    work if an input is missing; FullDiskError, DamagedInputError or TrackingError for what the world did meanwhile.
     """
     from components import tracking
 
-    stage = find_stage(name)
-    inputs = stage_inputs(stage, workspace)
+    stage, common = find_stage(name), config.common
+    stage_inputs(stage, workspace)
     section = resolved_section(stage, config, workspace)
-    settings = {"section": section.model_dump(mode="json"), "common": config.common.model_dump(mode="json")}
     folders = _folders(stage, workspace, section)
-    out = open_partial(workspace.stage(name), fingerprint(settings, folders))
-    _set_threads(config.common.threads)
-    with tracking.stage_run(workspace, name, parameters={name: settings["section"], "common": settings["common"]}, tags=tags):
+    made_from = fingerprint_of(stage, config, workspace)
+    parameters = {name: section.model_dump(mode="json"), "common": common.model_dump(mode="json")}
+    _set_threads(common.threads)
+    with told(workspace, partial_folder(workspace.stage(name))), tracking.stage_run(workspace, name, parameters=parameters, tags=tags):
         tracking.log_datasets(workspace, folders, corpus_source=workspace.resolve(config.corpus.source))
-        started = time.perf_counter()
-        import_module(stage.module).run(section, config.common, **inputs, out=out)
-        tracking.log_metrics({"seconds": time.perf_counter() - started})
-        tracking.log_record(out)
+        if journal is None or not journal.has(name, made_from):
+            _make(stage, section, common, workspace, made_from, journal)
+        tracking.log_record(workspace.stage(name))
+    if journal is not None:
+        journal.logged(name)
+    return workspace.stage(name)
+
+
+def _make(stage: Stage, section: Section, common: Common, workspace: Workspace, made_from: str, journal: Journal | None) -> None:
+    """Run the stage's component, and put what it leaves in the place of `artifacts/<stage>`."""
+    from components import tracking
+
+    out = open_partial(workspace.stage(stage.name), made_from)
+    if journal is not None:
+        journal.begin(stage.name, made_from)
+    started = time.perf_counter()
+    import_module(stage.module).run(section, common, **stage_inputs(stage, workspace), out=out)
+    tracking.log_metrics({"seconds": time.perf_counter() - started})
     close_partial(out)
-    return replace_folder(out, workspace.stage(name))
+    replace_folder(out, workspace.stage(stage.name))
+    if journal is not None:
+        journal.finished(stage.name, made_from)
+
+
+def fingerprint_of(stage: Stage, config: Config, workspace: Workspace) -> str:
+    """Digest of what a stage is made from: its settings, and name, size and time of every input file."""
+    section = resolved_section(stage, config, workspace)
+    what = section.model_dump(mode="json", exclude=set(EXECUTION))  # more actors go on with what fewer have finished
+    settings = {"section": what, "common": config.common.model_dump(mode="json")}
+    return fingerprint(settings, _folders(stage, workspace, section))
 
 
 def stage_inputs(stage: Stage, workspace: Workspace) -> dict[str, Path]:

@@ -10,11 +10,13 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from components.faults import is_outage, outages_told
 from components.lineage import data_digests, lineage_tags
 from components.record import read_metrics
 from components.workspace import Workspace
@@ -26,6 +28,7 @@ EXPERIMENT = "synfer"
 URI, ARTIFACTS = "SYNFER_MLFLOW_URI", "SYNFER_MLFLOW_ARTIFACTS"
 _DIGEST_CHARACTERS = 36  # MLflow's limit; DVC's `<md5>.dir` fits exactly
 _BATCH = 100  # parameters a call of MLflow's batch interface
+_unsent: list[Callable[[], object]] = []  # what the open stage could not log while MLflow did not answer
 
 
 def store_uri(workspace: Workspace) -> str:
@@ -62,29 +65,82 @@ def connect(workspace: Workspace) -> None:
 
 
 @contextmanager
-def pipeline_run(workspace: Workspace, name: str, *, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[str]:
-    """The parent run of one pipeline run; stages that run inside become its children. Yields the run's id."""
-    import mlflow
+def pipeline_run(
+    workspace: Workspace, name: str, *, parameters: Mapping[str, Any], tags: Mapping[str, str], continues: str = ""
+) -> Iterator[str]:
+    """The parent run of one pipeline run; stages that run inside become its children. Yields the run's id.
 
-    connect(workspace)
-    with mlflow.start_run(run_name=name, tags={**lineage_tags(workspace.root), **tags}) as run:
-        _log_parameters(parameters)
-        yield run.info.run_id
+    `continues` is the id of a run that was interrupted: where a kill has left it open it ends as killed, and the new one's tag names it.
+    """
+    with outages_told():
+        connect(workspace)
+        _end_interrupted(continues)
+    tags = {**lineage_tags(workspace.root), **tags, **({"continues": continues} if continues else {})}
+    with _run(run_name=name, tags=tags) as run_id:
+        with outages_told():
+            _log_parameters(parameters)
+        yield run_id
 
 
 @contextmanager
 def stage_run(
     workspace: Workspace, name: str, *, parameters: Mapping[str, Any], tags: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """The run of one stage, nested where a pipeline run is open; an error inside marks it as failed."""
+    """The run of one stage, nested where a pipeline run is open; an error inside marks it as failed.
+
+    What MLflow did not take while the stage worked is sent again at the end. Raises TrackingError where it does not answer.
+    """
     import mlflow
 
+    _unsent.clear()  # of a stage that failed
     if mlflow.active_run() is None:
-        connect(workspace)
+        with outages_told():
+            connect(workspace)
     tags = {"stage": name, **lineage_tags(workspace.root), **(tags or {})}
-    with mlflow.start_run(run_name=name, nested=mlflow.active_run() is not None, tags=tags):
-        _log_parameters(parameters)
+    with _run(run_name=name, nested=mlflow.active_run() is not None, tags=tags):
+        with outages_told():
+            _log_parameters(parameters)
         yield
+        with outages_told():
+            while _unsent:
+                _unsent[0]()
+                _unsent.pop(0)
+
+
+@contextmanager
+def _run(**options: Any) -> Iterator[str]:
+    """An open run of MLflow; how it ends says how the body ended, as long as MLflow answers."""
+    import mlflow
+
+    with outages_told():
+        run_id: str = mlflow.start_run(**options).info.run_id
+    try:
+        yield run_id
+    except BaseException:
+        with suppress(Exception):  # what ended the body is what must be told
+            mlflow.end_run("FAILED")
+        raise
+    with outages_told():
+        mlflow.end_run("FINISHED")
+
+
+def _end_interrupted(run_id: str) -> None:
+    """Mark a run that a kill has left open, and its children, as killed."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    client = mlflow.MlflowClient()
+    try:
+        runs = [client.get_run(run_id)] if run_id else []
+    except MlflowException as error:
+        if is_outage(error):
+            raise
+        return  # another database, or somebody has deleted it
+    for run in runs:
+        below = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+        runs += client.search_runs([run.info.experiment_id], below)
+        if run.info.status == "RUNNING":
+            client.set_terminated(run.info.run_id, "KILLED")
 
 
 def registry_lock(workspace: Workspace) -> AbstractContextManager[None]:
@@ -105,38 +161,58 @@ def log_texts(workspace: Workspace, name: str, files: Mapping[str, str], *, tags
 
 def log_metrics(metrics: Mapping[str, float], *, step: int | None = None) -> None:
     """Log values to the open run, in one call; outside a run nothing happens (MLflow is not even imported)."""
-    if "mlflow" not in sys.modules:
-        return
-    import mlflow
+    if run_id := _open_run():
+        import mlflow
 
-    if mlflow.active_run() is not None:
-        mlflow.log_metrics({metric_key(key): float(value) for key, value in metrics.items()}, step=step)
+        values, now = {metric_key(key): float(value) for key, value in metrics.items()}, int(1000 * time.time())
+        _send(lambda: mlflow.log_metrics(values, step=step, timestamp=now, run_id=run_id))
 
 
 def log_tags(tags: Mapping[str, str]) -> None:
     """Set tags on the open run and on those around it, so that a pipeline run shows them too; outside a run nothing happens."""
-    if "mlflow" not in sys.modules:
-        return
-    import mlflow
-
-    active = mlflow.active_run()
-    if active is None:
-        return  # before a client is made: it would make a database
-    client, run_id = mlflow.MlflowClient(), active.info.run_id
-    while run_id is not None:
-        for name, value in tags.items():
-            client.set_tag(run_id, name, value)
-        run_id = client.get_run(run_id).data.tags.get("mlflow.parentRunId")
+    if run_id := _open_run():
+        _send(lambda: _tag_upwards(tags, run_id))
 
 
 def log_file(path: Path, folder: str) -> None:
     """Log one file to a folder of the open run, while the run goes on; outside a run nothing happens."""
+    if run_id := _open_run():
+        import mlflow
+
+        _send(lambda: mlflow.log_artifact(str(path), folder, run_id=run_id))
+
+
+def _open_run() -> str:
+    """Id of the open run, or an empty string; makes no client, which would make a database."""
     if "mlflow" not in sys.modules:
-        return
+        return ""
     import mlflow
 
-    if mlflow.active_run() is not None:
-        mlflow.log_artifact(str(path), folder)
+    active = mlflow.active_run()
+    return "" if active is None else str(active.info.run_id)
+
+
+def _send(call: Callable[[], object]) -> None:
+    """Log now, or at the end of the stage where MLflow does not answer: hours of training are not lost with a line of its curve."""
+    if _unsent:
+        _unsent.append(call)  # one wait for an answer is enough
+        return
+    try:
+        call()
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        _unsent.append(call)
+
+
+def _tag_upwards(tags: Mapping[str, str], run_id: str | None) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    while run_id is not None:
+        for name, value in tags.items():
+            client.set_tag(run_id, name, value)
+        run_id = client.get_run(run_id).data.tags.get("mlflow.parentRunId")
 
 
 def log_record(folder: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from synfer.errors import SynferError
 from synfer.files import locked
 from synfer.vocabulary import unknown
+
+_INSIDE = "SYNFER_INSIDE"  # root of the project whose stages the caller of this process has for itself
 
 
 class WorkspaceError(SynferError):
@@ -67,8 +70,15 @@ class Workspace:
         return Workspace(self.root, folder)
 
     def exclusive(self, *, on_wait: Callable[[], None] | None = None) -> AbstractContextManager[None]:
-        """Be the only one on this machine that writes stages; `on_wait` is called once if another run has them now."""
-        return locked(self.root, on_wait=on_wait)
+        """Be the only one on this machine that writes stages; `on_wait` is called once if another run has them now.
+
+        A process that the holder has started with `environment_inside` does not wait for it.
+        """
+        return nullcontext() if os.environ.get(_INSIDE) == str(self.root.resolve()) else locked(self.root, on_wait=on_wait)
+
+    def environment_inside(self) -> dict[str, str]:
+        """The environment of a program that the holder of `exclusive` starts, and waits for."""
+        return {**os.environ, _INSIDE: str(self.root.resolve())}
 
     def stage(self, name: str) -> Path:
         """Folder of a finished stage."""

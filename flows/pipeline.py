@@ -1,7 +1,8 @@
 """The pipeline as a Prefect flow: corpus to registered model, every stage a task.
 
 Tasks hold no logic: each runs its stage of `components.stages` and shows what it left. They hand over the folders they read, so that
-Prefect's page shows the graph. DVC is the cache, hence `NO_CACHE`; only the two stages that act on the world are tried again.
+Prefect's page shows the graph. DVC is the cache, hence `NO_CACHE`. Tried again is what may pass: an MLflow that does not answer, and
+whatever the world does to the two stages that act on it.
 """
 
 from __future__ import annotations
@@ -15,20 +16,28 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from components.faults import TrackingError
 from components.stages import STAGES
-from components.tracking import pipeline_run
 from flows.pipeline_run import PipelineRun
 from flows.project import load_project
 from synfer.errors import SynferError
 
 
 def _worth_a_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Bad input and a closed gate stay what they are; a busy database or a full network share may pass."""
-    return not isinstance(state.result(raise_on_failure=False), SynferError)
+    """Bad input and a closed gate stay what they are; an MLflow that is away may come back, and what else the world did may pass."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, TrackingError) or not isinstance(error, SynferError)
 
 
-def _stage_task(name: str, *, retries: int = 0) -> Task[..., Path]:
-    """The task of one stage: called with the run and the folders it reads, it gives the stage's folder."""
+def _only_an_outage(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    return isinstance(state.result(raise_on_failure=False), TrackingError)
+
+
+def _stage_task(name: str) -> Task[..., Path]:
+    """The task of one stage: called with the run and the folders it reads, it gives the stage's folder.
+
+    A second try of a stage whose folder stands in its place only logs what it measured.
+    """
 
     @task(
         name=name,
@@ -36,9 +45,10 @@ def _stage_task(name: str, *, retries: int = 0) -> Task[..., Path]:
         description=f"components.{name}",
         cache_policy=NO_CACHE,
         persist_result=False,
-        retries=retries,
+        retries=2,
         retry_delay_seconds=10,
-        retry_condition_fn=_worth_a_retry,
+        retry_jitter_factor=0.5,
+        retry_condition_fn=_only_an_outage if STAGES[name].in_dvc else _worth_a_retry,
     )
     def stage(run: PipelineRun, **read: Path) -> Path:
         return run.stage(name)
@@ -57,8 +67,8 @@ classifiers = _stage_task("classifiers")
 evaluation = _stage_task("evaluation")
 audit = _stage_task("audit")
 report = _stage_task("report")
-release = _stage_task("release", retries=2)
-registration = _stage_task("registration", retries=2)
+release = _stage_task("release")
+registration = _stage_task("registration")
 
 
 _FIRST, _LAST = next(iter(STAGES)), list(STAGES)[-1]
@@ -86,7 +96,7 @@ def pipeline(
     """Corpus to registered model: generate faces, rectify and validate their labels, train on them, evaluate, audit, release, register."""
     workspace, config = load_project(overlays, overrides)
     run = PipelineRun(workspace, config, start=start, stop=stop, flow_run_id=str(flow_run.get_id()))
-    with run.alone(), pipeline_run(workspace, str(flow_run.get_name()), parameters=config.model_dump(mode="json"), tags=run.tags):
+    with run.alone(), run.tracked(str(flow_run.get_name())):
         real = corpus(run)
         roles = fer_models(run, corpus=real)
         backbone = generator(run, corpus=real, fer_models=roles)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from prefect.logging import get_run_logger
 
+from components.journal import Journal
 from components.record import Metric, read_metrics
-from components.stages import STAGES, run_stage, stages_between
+from components.stages import STAGES, fingerprint_of, run_stage, stages_between
+from components.tracking import pipeline_run
 from components.workspace import Workspace
 from flows.artifacts import ProgressBar, show_stage
 from flows.events import tell_release
@@ -44,6 +47,7 @@ class PipelineRun:
         self.workspace, self.config, self.flow_run_id = workspace, config, flow_run_id
         self._wanted = stages_between(start, stop, workspace)
         check_settings(config, workspace, self._wanted)
+        self._journal: Journal | None = None
         self._started = time.perf_counter()
         self._console = console()
         self._progress = ProgressBar()
@@ -53,34 +57,62 @@ class PipelineRun:
         """Tags that lead from MLflow back to the flow run."""
         return {"prefect.flow_run": self.flow_run_id}
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Wait until no other run of the project writes stages."""
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other run of the project writes stages, then take over what it has finished, if it was interrupted or waited for.
+        """
+        waited = []
 
         def tell() -> None:
+            waited.append(True)
             self._console.print("another run writes artifacts/; waiting for its end")
             get_run_logger().info("another run writes artifacts/; waiting for its end")
 
-        return self.workspace.exclusive(on_wait=tell)
+        with self.workspace.exclusive(on_wait=tell):
+            self._journal = Journal(self.workspace, waited=bool(waited))
+            try:
+                yield
+            except Exception:
+                self._journal.failed()
+                raise
+            self._journal.completed()
+
+    @contextmanager
+    def tracked(self, name: str) -> Iterator[None]:
+        """The parent run in MLflow; the journal notes it for the one that continues this one if it must."""
+        assert self._journal is not None
+        settings = self.config.model_dump(mode="json")
+        with pipeline_run(self.workspace, name, parameters=settings, tags=self.tags, continues=self._journal.interrupted) as run_id:
+            self._journal.open(run_id)
+            yield
 
     def stage(self, name: str) -> Path:
         """Run a stage, or take what an earlier run left where the pipeline starts later or stops before; returns its folder."""
         if name not in self._wanted:
             return self.workspace.stage(name)
-        position = list(STAGES).index(name)
-        label = f"{position + 1:2d}/{len(STAGES)} {name:<14}"
+        label = f"{list(STAGES).index(name) + 1:2d}/{len(STAGES)} {name:<14}"
         if self._console.is_terminal:
             self._console.print(f"[dim]{label} ...[/dim]")
-        started = time.perf_counter()
-        folder = run_stage(name, self.config, self.workspace, tags=self.tags)
-        seconds = time.perf_counter() - started
+        started, kept = time.perf_counter(), self._is_kept(name)
+        folder = self.workspace.stage(name)
+        if not kept:
+            run_stage(name, self.config, self.workspace, tags=self.tags, journal=self._journal)
+        took = "kept    " if kept else f"{time.perf_counter() - started:6.1f} s"
         headline = _headline(name, read_metrics(folder))
-        self._console.print(f"[green]{label}[/green] {seconds:6.1f} s   {headline}")
-        get_run_logger().info("%s: %.1f s   %s", name, seconds, headline)
+        self._console.print(f"[green]{label}[/green] {took}   {headline}")
+        get_run_logger().info("%s: %s   %s", name, took.strip(), headline)
         show_stage(name, folder)
         if name == "release":
             tell_release(folder)
-        self._progress.advance((position + 1) / len(STAGES))
+        self._progress.advance((list(STAGES).index(name) + 1) / len(STAGES))
         return folder
+
+    def _is_kept(self, name: str) -> bool:
+        """Whether the interrupted run has left nothing to do; a stage that acts on the world looks for itself at what is done."""
+        assert self._journal is not None
+        if not STAGES[name].in_dvc or not self._journal.is_logged(name):
+            return False
+        return self._journal.has(name, fingerprint_of(STAGES[name], self.config, self.workspace))
 
     def finish(self) -> None:
         """Print where to look."""

@@ -15,6 +15,10 @@ _DEFAULTS = {
     # Twelve seconds with a new home on an idle machine; a busy one needs longer than the default of twenty.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_CLI_PROMPT": "false",
+    # A killed run is found by its missing heartbeats, see `flows.zombies`; every 180 s would be late.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    # Kept in memory, the places that running deployments hold would be lost with a killed server, and stay taken for ever.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 
 

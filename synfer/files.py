@@ -22,6 +22,14 @@ class FolderInUseError(SynferError):
     """A folder that another process is writing at this moment."""
 
 
+class DamagedFileError(SynferError):
+    """A file that is there but cannot be read: cut off, or its bytes are not those that were written; `path` is the file."""
+
+    def __init__(self, path: Path, why: object) -> None:
+        super().__init__(f"{path} is damaged: {' '.join(str(why).split()).rstrip('.')}")
+        self.path = path
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes the place of `path`, on an error it is removed and `path` stays."""

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from synfer.errors import SynferError
-from synfer.files import whole_file
+from synfer.files import DamagedFileError, whole_file
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's term for media made by a trained model; written into every generated image."""
@@ -24,8 +24,15 @@ DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlg
 SHARD_SCHEMA = pa.schema([("sample_id", pa.string()), ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))])
 
 
+_DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)  # what reading a damaged Parquet file may raise
+
+
 class ImageError(SynferError):
     """An image that is missing or cannot be decoded; the message names the file and the sample."""
+
+
+class DamagedShardError(DamagedFileError, ImageError):
+    """A shard that is cut off, or whose bytes are not those that were written."""
 
 
 def encode_png(pixels: np.ndarray, *, generator: str | None = None) -> bytes:
@@ -66,13 +73,18 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"images-{number:05d}.parquet"
 
 
-def write_shard(folder: Path, number: int, sample_ids: Sequence[str], images: Sequence[bytes], *, suffix: str = "png") -> Path:
-    """Write one shard of encoded images, whole or not at all; returns its path."""
+def write_shard(
+    folder: Path, number: int, sample_ids: Sequence[str], images: Sequence[bytes], *, suffix: str = "png", checksums: bool = True
+) -> Path:
+    """Write one shard of encoded images, whole or not at all; returns its path.
+
+    With `checksums`, every page carries its CRC-32, so that a reader sees changed bytes.
+    """
     rows = [{"bytes": data, "path": f"{sample_id}.{suffix}"} for sample_id, data in zip(sample_ids, images, strict=True)]
     table = pa.table({"sample_id": pa.array(list(sample_ids), pa.string()), "image": pa.array(rows, SHARD_SCHEMA.field("image").type)})
     path = shard_path(folder, number)
     with whole_file(path) as temporary:
-        pq.write_table(table, temporary, compression="none")  # the images are compressed already
+        pq.write_table(table, temporary, compression="none", write_page_checksum=checksums)  # the images are compressed already
     return path
 
 
@@ -84,17 +96,19 @@ def shard_paths(folder: Path) -> list[Path]:
     return paths
 
 
-def _open_shard(path: Path) -> pq.ParquetFile:
+def iter_shard(path: Path, *, columns: Sequence[str] | None = None, batch_size: int = 256) -> Iterator[pa.RecordBatch]:
+    """Stream the rows of one shard; raises DamagedShardError if it is cut off, or if bytes have changed under a page's checksum."""
     try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ImageError(f"{path} is not a readable Parquet shard: {error}") from error
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield from file.iter_batches(batch_size=batch_size, columns=columns)
+    except _DAMAGED as error:
+        raise DamagedShardError(path, error) from error
 
 
 def iter_encoded(folder: Path, *, batch_size: int = 256) -> Iterator[tuple[str, bytes]]:
     """Stream (sample_id, encoded bytes) of a dataset folder in shard order; memory does not grow with its size."""
     for path in shard_paths(folder):
-        for batch in _open_shard(path).iter_batches(batch_size=batch_size, columns=["sample_id", "image"]):
+        for batch in iter_shard(path, columns=["sample_id", "image"], batch_size=batch_size):
             images = batch.column("image").field("bytes")
             yield from zip(batch.column("sample_id").to_pylist(), images.to_pylist(), strict=True)
 
@@ -102,7 +116,7 @@ def iter_encoded(folder: Path, *, batch_size: int = 256) -> Iterator[tuple[str, 
 def iter_sample_ids(folder: Path) -> Iterator[str]:
     """Stream the sample ids of a dataset folder in shard order; no image is read."""
     for path in shard_paths(folder):
-        for batch in _open_shard(path).iter_batches(columns=["sample_id"]):
+        for batch in iter_shard(path, columns=["sample_id"]):
             yield from batch.column("sample_id").to_pylist()
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synfer.errors import SynferError
-from synfer.files import whole_file
+from synfer.files import DamagedFileError, whole_file
 from synfer.vocabulary import AU_COUNT, EXPRESSIONS, MAX_INTENSITY, unknown
 
 FILE_NAME = "manifest.parquet"
@@ -48,6 +48,10 @@ OPTIONAL: dict[str, pa.DataType] = {
 
 class ManifestError(SynferError):
     """A manifest that is missing or breaks its schema; the message names the file, the column and the value."""
+
+
+class DamagedManifestError(DamagedFileError, ManifestError):
+    """A manifest that is cut off, or whose bytes are not those that were written."""
 
 
 def check_manifest(frame: pd.DataFrame, *, where: str = "manifest") -> pd.DataFrame:
@@ -92,8 +96,8 @@ def read_manifest(folder: Path) -> pd.DataFrame:
         raise ManifestError(f"{path} does not exist")
     try:
         frame = pq.read_table(path).to_pandas()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ManifestError(f"{path} is not a readable Parquet file: {error}") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        raise DamagedManifestError(path, error) from error
     return check_manifest(frame, where=str(path))
 
 

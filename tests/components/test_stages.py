@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from components.embedded_corpus import write_corpus
+from components.faults import DamagedInputError
 from components.partial import close_partial, fingerprint, open_partial
 from components.stages import STAGES, Stage, StageError, find_stage, resolved_section, run_stage, stage_inputs, stages_between
 from components.workspace import Workspace, WorkspaceError
 from synfer.config import Config, load_config
 from synfer.files import whole_file
-from synfer.images import ImageError, shard_path
-from synfer.manifest import FILE_NAME, ManifestError
+from synfer.images import shard_path
+from synfer.manifest import FILE_NAME
 
 
 def test_every_stage_reads_only_what_an_earlier_one_makes() -> None:
@@ -107,9 +108,9 @@ def test_corpus_runs_and_an_older_result_survives_bad_input(tracked_workspace: W
 
     shard = shard_path(faces, 0)
     shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(ImageError, match=r"images-00000.parquet is not a readable Parquet shard"):
+    with pytest.raises(DamagedInputError, match=r"images-00000.parquet is damaged: .*; bring it back with: dvc checkout"):
         run_stage("corpus", config, workspace)
     (faces / FILE_NAME).write_bytes(b"no parquet")
-    with pytest.raises(ManifestError, match=r"manifest\.parquet is not a readable Parquet file"):
+    with pytest.raises(DamagedInputError, match=r"manifest\.parquet is damaged: .*; bring it back with: dvc checkout --force data/faces"):
         run_stage("corpus", config, workspace)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -134,7 +134,7 @@ def test_damaged_corpus_is_named_and_no_result_is_left(
     capsys.readouterr()
     status, _, err = call(capsys, "run", "corpus")
     assert status == 1
-    assert "manifest.parquet is not a readable Parquet file" in err.splitlines()[-1]
+    assert "manifest.parquet is damaged: " in err.splitlines()[-1]
     assert not tracked_workspace.stage("corpus").exists()
 
 

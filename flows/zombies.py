@@ -1,0 +1,74 @@
+"""Runs whose process is gone: found by their missing heartbeats, marked as crashed, and put in the queue again.
+
+A worker that lives tells of a flow run that died. Where both are killed nobody does: the run stays `Running` for ever and holds its place
+in its work pool and in its deployment's `concurrency_limit`. Two automations of the server itself, so that no worker is needed, mend that.
+What starts again is the same flow run with the same parameters; the pipeline then takes what is finished (`components.journal`).
+
+    python -m flows.zombies     # installs them on the server that PREFECT_API_URL names; a second call changes nothing
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from prefect.automations import Automation
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+
+FIND, CONTINUE = "synfer: a run without a heartbeat has crashed", "synfer: a crashed run is continued"
+SILENCE = timedelta(seconds=120)
+"""Four heartbeats of `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` (30 s, see `flows.prefect_home`)."""
+_BEAT = "prefect.flow-run.heartbeat"
+_ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "Suspended", "Paused")}
+_OURS = {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.synfer"}  # the tag of every deployment of prefect.yaml
+
+
+def automations(silence: timedelta = SILENCE) -> list[Automation]:
+    """What is installed; `silence` is how long a run may be without a heartbeat."""
+    runs = ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]})
+    ours = ResourceSpecification(dict(_OURS))
+    silent = EventTrigger(
+        after={_BEAT}, expect={_BEAT, *_ENDS}, match=runs, match_related=ours, for_each={"prefect.resource.id"},
+        posture=Posture.Proactive, threshold=1, within=silence,
+    )  # fmt: skip
+    crashed = EventTrigger(
+        expect={"prefect.flow-run.Crashed"}, match=runs, match_related=ours, for_each={"prefect.resource.id"},
+        posture=Posture.Reactive, threshold=1, within=timedelta(0),
+    )  # fmt: skip
+    gone = f"no heartbeat for {silence.total_seconds():.0f} s: its process is gone"
+    again = "continued after a crash: what is finished is kept"
+    return [
+        Automation(
+            name=FIND,
+            description="A flow run whose process and worker were killed would stay Running and hold its place for ever.",
+            trigger=silent,
+            actions=[ChangeFlowRunState(state=StateType.CRASHED, message=gone)],
+        ),
+        Automation(
+            name=CONTINUE,
+            description="The next free worker takes the run up again; the pipeline ends as failed where it comes no further.",
+            trigger=crashed,
+            actions=[ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message=again)],
+        ),
+    ]
+
+
+def install(wanted: list[Automation] | None = None) -> list[str]:
+    """Make the automations on the server, or renew those of the same names; returns the names."""
+    wanted = wanted or automations()
+    with get_client(sync_client=True) as client:
+        for automation in wanted:
+            made, known = AutomationCore(**automation.model_dump(exclude={"id"})), client.read_automations_by_name(automation.name)
+            if known:
+                client.update_automation(known[0].id, made)
+            else:
+                client.create_automation(made)
+    return [automation.name for automation in wanted]
+
+
+if __name__ == "__main__":
+    for name in install():
+        print(name)
