@@ -9,7 +9,7 @@ from pathlib import Path
 from synfer.environment import prepare
 
 _SERVER = "prefect.server.api.server:create_app"  # what Prefect's own server for one flow is started with
-_DEFAULTS = {
+PREFECT_SETTINGS = {
     # The terminal shows our own lines; Prefect's go to its server, where the browser finds them.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     # Twelve seconds with a new home on an idle machine; a busy one needs longer than the default of twenty.
@@ -28,7 +28,7 @@ def use_project_home(root: Path) -> None:
     A server that `synfer up` has started in the project is used; without one a flow starts its own for as long as it runs.
     """
     prepare(root)
-    for name, value in _DEFAULTS.items():
+    for name, value in PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
     if "PREFECT_API_URL" in os.environ:
         return
