@@ -42,8 +42,8 @@ class FaceClassifier(PythonModel):
         self.classifier = load(folder)
         self.version = version_of(folder) or f"sha256:{self.classifier.sha256[:12]}"
 
-    # Without annotations: MLflow would read them as the input's schema.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    # The type of `model_input` is one that MLflow does not read as the input's schema: arrays are taken as well.
+    def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row an image, of any size. Raises MlflowException (status 400 when served) naming the row that is no image."""
         values = model_input[COLUMN] if isinstance(model_input, dict | pd.DataFrame) else model_input
         size = self.classifier.module.image_size

@@ -70,6 +70,7 @@ class Network(nn.Module):
     def divide_logits(self, temperature: float) -> None:
         """Divide the outputs by a temperature > 0 for good, in the last layer: temperature scaling (Guo et al. 2017) without a field."""
         last = self.head[-1]
+        assert isinstance(last, nn.Linear), "an encoder has no logits"
         last.weight.div_(temperature)
         last.bias.div_(temperature)
 
