@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from components.device import torch_device
+from components.executors.shards import Actors, Advance, run_shards
 from components.feature_store import FeatureReader, feature_reader
 from components.fer_models import class_probabilities
 from components.feranno import PREDICTIONS
-from components.image_stream import image_batches
+from components.image_stream import ImageShard, image_batches, image_shards
 from synfer.annotation.au_consistency import au_vectors
 from synfer.annotation.calibration import AnnotationError, as_scores
 from synfer.annotation.feranno import Feranno, load_feranno
@@ -23,10 +26,11 @@ from synfer.classifiers.examples import class_indices
 from synfer.classifiers.models import Classifier, load
 from synfer.config import Common
 from synfer.diffusion.backbone import load_backbone
+from synfer.files import whole_file
 from synfer.manifest import read_manifest, stack
-from synfer.vocabulary import AU_COUNT
 
 HEAD = "FERAnno"
+_SCORE = "score_"
 
 
 @dataclass(frozen=True)
@@ -82,22 +86,54 @@ def load_members(*, generator: Path, feranno: Path, fer_models: Path, common: Co
     return AnnotationMembers(head, read, annotators, common, backbone.image_size)
 
 
-def folder_scores(
-    members: AnnotationMembers, folder: Path, sample_ids: Sequence[str], *, batch_size: int
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Scores (N, K) of every member on the images of a dataset folder, and the AU vectors (N, AU_COUNT) seen, in one stream.
+@dataclass(frozen=True)
+class Onlooker:
+    """Has the members look at any shard of images: the folders of a run's stages, faces a batch, device (in place of `common.device`).
 
-    Rows follow `sample_ids`; AUs are NaN where FERAnno does not know them.
+    The members are loaded when they are first needed; what travels to another process is only where they are.
     """
-    position = {sample_id: row for row, sample_id in enumerate(sample_ids)}
-    scores = {name: np.empty((len(sample_ids), len(members.common.expressions))) for name in members.names}
-    aus = np.empty((len(sample_ids), AU_COUNT), dtype=np.float32)
-    for batch_ids, pixels in image_batches(folder, sample_ids, size=members.image_size, batch_size=batch_size, title="annotation"):
-        rows = [position[sample_id] for sample_id in batch_ids]
-        found, aus[rows] = members.look(pixels, batch_ids)
-        for name, of_member in found.items():
-            scores[name][rows] = of_member
-    return scores, aus
+
+    generator: Path
+    feranno: Path
+    fer_models: Path
+    common: Common
+    batch_size: int
+    device: str
+
+    @cached_property
+    def members(self) -> AnnotationMembers:
+        """The members; raises as `load_members` does."""
+        common = self.common.model_copy(update={"device": self.device})
+        return load_members(generator=self.generator, feranno=self.feranno, fer_models=self.fer_models, common=common)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __call__(self, shard: ImageShard, advance: Advance) -> None:
+        """Write the scores of a shard's faces by member, and the AUs that FERAnno reads in them."""
+        parts: list[pa.Table] = []
+        for batch_ids, pixels in shard.batches(size=self.members.image_size, batch_size=self.batch_size):
+            scores, aus = self.members.look(pixels, batch_ids)
+            lists = {f"{_SCORE}{name}": pa.array(list(rows), pa.list_(pa.float64())) for name, rows in scores.items()}
+            parts.append(pa.table({"sample_id": batch_ids, "aus": pa.array(list(aus), pa.list_(pa.float32())), **lists}))
+            advance(len(batch_ids))
+        with whole_file(shard.path) as temporary:
+            pq.write_table(pa.concat_tables(parts), temporary)
+
+
+def folder_scores(
+    onlooker: Onlooker, folder: Path, sample_ids: Sequence[str], *, work: Path, actors: Actors | None = None
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Scores (N, K) of every member on the images of a dataset folder, and the AU vectors (N, AU_COUNT) seen.
+
+    Rows follow `sample_ids`; AUs are NaN where FERAnno does not know them. `work` keeps a file a shard, so that a killed call goes on; the
+    caller removes it.
+    """
+    shards = image_shards(folder, sample_ids, work)
+    run_shards(onlooker, shards, actors, title="annotation")
+    table = pa.concat_tables([pq.read_table(shard.path) for shard in shards]).to_pandas().set_index("sample_id").loc[list(sample_ids)]
+    names = [name.removeprefix(_SCORE) for name in table.columns if name.startswith(_SCORE)]
+    return {name: stack(table, f"{_SCORE}{name}") for name in names}, stack(table, "aus")
 
 
 def held_out_scores(members: AnnotationMembers, *, development: Path, feranno: Path, batch_size: int = 128) -> HeldOut:

@@ -11,6 +11,7 @@ parts together are as sure as a label must be, it is softened, never asserted as
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,9 @@ import numpy as np
 import pandas as pd
 
 from components.au_check import AuCheck, check_aus, held_out_aus
+from components.executors.shards import actors_of, device_of
 from components.feranno import PREDICTIONS
-from components.member_scores import folder_scores, held_out_scores, load_members
+from components.member_scores import Onlooker, folder_scores, held_out_scores
 from components.rectification_record import Outcome, record_outcome
 from synfer.annotation.au_consistency import soften_contradicting
 from synfer.annotation.reasons import NO_LABEL, what_members_see
@@ -32,6 +34,8 @@ from synfer.config import Common, Rectification
 from synfer.manifest import read_manifest, stack, write_manifest
 from synfer.seeding import derive_seed
 from synfer.vocabulary import COMPOUNDS, EXPRESSIONS
+
+_SCORES = "scores"  # of an unfinished run alone
 
 
 def run(
@@ -47,9 +51,11 @@ def run(
 ) -> None:
     """Write `manifest.parquet` with the rectified columns to `out`."""
     frame, classes = read_manifest(synthesis), common.expressions
-    members = load_members(generator=generator, feranno=feranno, fer_models=fer_models, common=common)
-    held_out = held_out_scores(members, development=development, feranno=feranno, batch_size=section.batch_size)
-    scores, aus = folder_scores(members, synthesis, frame["sample_id"].tolist(), batch_size=section.batch_size)
+    actors = actors_of(section, common)
+    onlooker = Onlooker(generator, feranno, fer_models, common, section.batch_size, device_of(actors, common))
+    here = onlooker if actors is None else replace(onlooker, device="cpu")  # the GPU is the actors'
+    held_out = held_out_scores(here.members, development=development, feranno=feranno, batch_size=section.batch_size)
+    scores, aus = folder_scores(onlooker, synthesis, frame["sample_id"].tolist(), work=out / _SCORES, actors=actors)
     rectified = rectify_labels(
         scores, _intents(frame, classes), held_out, classes=classes, pool=section.pool,
         intent_strength=section.intent_strength, target_precision=section.target_precision, min_coverage=section.min_coverage,
@@ -65,6 +71,7 @@ def run(
     write_manifest(decided, out)
     outcome = Outcome(decided, rectified, held_out, section.min_coverage, check)
     record_outcome(outcome, images=synthesis, image_size=common.image_size, out=out)
+    shutil.rmtree(out / _SCORES)
 
 
 def _intents(frame: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:

@@ -89,8 +89,8 @@ def write_shard(
 
 
 def shard_paths(folder: Path) -> list[Path]:
-    """Every shard of a dataset folder in order; raises ImageError if there is none."""
-    paths = sorted(folder.glob("images-*.parquet"))
+    """Every shard of a dataset folder in order, or the one shard file that is asked for; raises ImageError if there is none."""
+    paths = [folder] if folder.is_file() else sorted(folder.glob("images-*.parquet"))
     if not paths:
         raise ImageError(f"{folder} holds no images-*.parquet shard")
     return paths
@@ -106,7 +106,7 @@ def iter_shard(path: Path, *, columns: Sequence[str] | None = None, batch_size: 
 
 
 def iter_encoded(folder: Path, *, batch_size: int = 256) -> Iterator[tuple[str, bytes]]:
-    """Stream (sample_id, encoded bytes) of a dataset folder in shard order; memory does not grow with its size."""
+    """Stream (sample_id, encoded bytes) of a dataset folder in shard order, or of one shard file; memory does not grow with its size."""
     for path in shard_paths(folder):
         for batch in iter_shard(path, columns=["sample_id", "image"], batch_size=batch_size):
             images = batch.column("image").field("bytes")
@@ -114,14 +114,17 @@ def iter_encoded(folder: Path, *, batch_size: int = 256) -> Iterator[tuple[str, 
 
 
 def iter_sample_ids(folder: Path) -> Iterator[str]:
-    """Stream the sample ids of a dataset folder in shard order; no image is read."""
+    """Stream the sample ids of a dataset folder in shard order, or of one shard file; no image is read."""
     for path in shard_paths(folder):
         for batch in iter_shard(path, columns=["sample_id"]):
             yield from batch.column("sample_id").to_pylist()
 
 
 def iter_images(folder: Path, sample_ids: Iterable[str] | None = None) -> Iterator[tuple[str, np.ndarray]]:
-    """Stream (sample_id, RGB pixels uint8 (H, W, 3)) of the wanted samples (default: all) in shard order; one missing raises ImageError."""
+    """Stream (sample_id, RGB pixels uint8 (H, W, 3)) of the wanted samples (default: all) in shard order; one missing raises ImageError.
+
+    `folder` may be one shard file of a dataset folder.
+    """
     wanted = None if sample_ids is None else set(sample_ids)
     for sample_id, data in iter_encoded(folder):
         if wanted is None or sample_id in wanted:

@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -178,19 +179,35 @@ class _ActorTraceback(Exception):
 
 
 def _packed(error: Exception) -> bytes:
-    """The error with its traceback as text; one that cannot be pickled becomes a RuntimeError with its words."""
+    """The error as it is, with its traceback as text; one that pickle cannot build again is built from what it holds."""
     trace = traceback.format_exc()
-    try:
-        packed = pickle.dumps((error, trace))
-        pickle.loads(packed)
-    except Exception:
-        packed = pickle.dumps((RuntimeError(f"{type(error).__name__}: {error}"), trace))
-    return packed
+    for make in (lambda: (error, trace), lambda: (_Parts(type(error), error.args, vars(error)), trace)):
+        try:
+            packed = pickle.dumps(make())
+            pickle.loads(packed)
+        except Exception:
+            continue
+        return packed
+    return pickle.dumps((RuntimeError(f"{type(error).__name__}: {error}"), trace))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """An error whose class wants other arguments than those that its instances keep."""
+
+    kind: type[Exception]
+    args: tuple[Any, ...]
+    state: dict[str, Any]
+
+    def error(self) -> Exception:
+        built = self.kind.__new__(self.kind, *self.args)
+        built.__dict__.update(self.state)
+        return built
 
 
 def _raise(packed: bytes) -> NoReturn:
     error, trace = pickle.loads(packed)
-    raise error from _ActorTraceback(trace)
+    raise (error.error() if isinstance(error, _Parts) else error) from _ActorTraceback(trace)
 
 
 def _first_line(error: Exception) -> str:

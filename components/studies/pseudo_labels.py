@@ -5,9 +5,10 @@ Without it a gain from generated faces may only be what the annotators know, han
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
-from components.member_scores import folder_scores, held_out_scores, load_members
+from components.member_scores import Onlooker, folder_scores, held_out_scores
 from components.rectification import with_decisions
 from components.workspace import Workspace
 from synfer.annotation.rectifier import rectify_labels
@@ -22,14 +23,13 @@ def write_pseudo_labels(config: Config, models: Workspace, unlabelled: Path, out
     Members and thresholds are those that rectify generated faces; only the intent, which real faces have not, is no witness.
     """
     section, classes = config.rectification, config.common.expressions
-    feranno = models.stage("feranno")
-    members = load_members(
-        generator=models.stage("generator"), feranno=feranno, fer_models=models.stage("fer_models"), common=config.common
-    )
+    generator, feranno, fer_models = (models.stage(name) for name in ("generator", "feranno", "fer_models"))
+    onlooker = Onlooker(generator, feranno, fer_models, config.common, section.batch_size, config.common.device)
     development = models.stage("corpus") / "development"
-    held_out = held_out_scores(members, development=development, feranno=feranno, batch_size=section.batch_size)
+    held_out = held_out_scores(onlooker.members, development=development, feranno=feranno, batch_size=section.batch_size)
     frame = read_manifest(unlabelled)
-    scores, _ = folder_scores(members, unlabelled, frame["sample_id"].tolist(), batch_size=section.batch_size)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".scores-") as work:
+        scores, _ = folder_scores(onlooker, unlabelled, frame["sample_id"].tolist(), work=Path(work))
     decided = rectify_labels(
         scores, None, held_out, classes=classes, pool=section.pool, target_precision=section.target_precision,
         min_coverage=section.min_coverage, seed=derive_seed(config.common.seed, "studies", "pseudo-labels"),
