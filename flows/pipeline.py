@@ -8,16 +8,16 @@ whatever the world does to the two stages that act on it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
-from pydantic import Field
 
 from components.faults import TrackingError
 from components.stages import STAGES
+from flows.form import Overlay, Override, StageName
 from flows.pipeline_run import PipelineRun
 from flows.project import load_project
 from synfer.errors import SynferError
@@ -72,10 +72,6 @@ registration = _stage_task("registration")
 
 
 _FIRST, _LAST = next(iter(STAGES)), list(STAGES)[-1]
-# What Prefect's form shows of the parameters.
-Overlays = Annotated[list[str], Field(title="Overlays", description="Files of configs/, such as smoke or sd15_affectnet")]
-Overrides = Annotated[list[str], Field(title="Values", description="Single values, such as synthesis.images=700")]
-StageName = Annotated[str, Field(json_schema_extra={"enum": list(STAGES)})]
 
 
 def _run_name() -> str:
@@ -88,12 +84,19 @@ def _run_name() -> str:
 
 @flow(name="pipeline", flow_run_name=_run_name, log_prints=False)
 def pipeline(
-    overlays: Overlays = [],  # noqa: B006 - an empty list in Prefect's form; nobody changes it
-    overrides: Overrides = [],  # noqa: B006
+    overlays: list[Overlay] = [],  # noqa: B006 - an empty list in Prefect's form; nobody changes it
+    overrides: list[Override] = [],  # noqa: B006
     start: StageName = _FIRST,
     stop: StageName = _LAST,
 ) -> None:
-    """Corpus to registered model: generate faces, rectify and validate their labels, train on them, evaluate, audit, release, register."""
+    """Corpus to registered model: generate faces, rectify and validate their labels, train on them, evaluate, audit, release, register.
+
+    Args:
+        overlays: Files of configs/ that change the laptop run, such as smoke or sd15_affectnet; later ones win.
+        overrides: Single values, such as synthesis.images=700; they win over the overlays.
+        start: First stage to run; what the earlier ones have left is used.
+        stop: Last stage to run.
+    """
     workspace, config = load_project(overlays, overrides)
     run = PipelineRun(workspace, config, start=start, stop=stop, flow_run_id=str(flow_run.get_id()))
     with run.alone(), run.tracked(str(flow_run.get_name())):

@@ -31,7 +31,11 @@ def announce(registry: Registry) -> str:
 
 @flow(name="watch-promotion", log_prints=True)
 def watch_promotion(model: str = "") -> str:
-    """Complete a promotion that was made in MLflow's browser, and tell every promotion as an event; returns the champion told, if any."""
+    """Complete a promotion that was made in MLflow's browser, and tell every promotion as an event; returns the champion told, if any.
+
+    Args:
+        model: Name of the registered model; empty for that of the configuration.
+    """
     workspace, config = load_project()
     registry = Registry(workspace, model or config.registration.model_name)
     if not registry.exists:

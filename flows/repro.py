@@ -12,7 +12,11 @@ from flows.project import load_project
 
 @flow(name="repro", log_prints=False)
 def repro(force: bool = False) -> None:
-    """Rebuild the stages of dvc.yaml whose code, settings or data changed; with `force` all of them."""
+    """Rebuild the stages of dvc.yaml whose code, settings or data changed.
+
+    Args:
+        force: Rebuild all of them, whether anything changed or not.
+    """
     workspace, _ = load_project()
     logger = get_run_logger()
     for line in repro_lines(workspace, force=force):

@@ -1,7 +1,7 @@
-"""The servers and workers of a project on one machine: Prefect, its work pools and deployments, a worker a pool, MLflow.
+"""The servers and workers of a project on one machine: Prefect, its work pools and deployments, workers, MLflow.
 
 `.prefect/services.json` remembers what was started, with the time of its start: a number that the system has given to another process since
-is never stopped.
+is never stopped. `.prefect/log` keeps a log a service of its last start, and of the one before (`NAME.before.log`).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
 from synfer.errors import SynferError
-from synfer.files import write_json
+from synfer.files import locked, write_json
 
 STATE = "services.json"
 _HOST = "127.0.0.1"
@@ -58,23 +58,30 @@ class Services:
         self.root = root
         self.folder = root / ".prefect"
 
+    def alone(self) -> AbstractContextManager[None]:
+        """Wait until nobody else starts or stops services of the project."""
+        self.folder.mkdir(exist_ok=True)
+        return locked(self.folder)
+
     def running(self) -> list[Service]:
         """The programs that are still there, in the order of their start."""
-        path = self.folder / STATE
-        if not path.is_file():
-            return []
-        return [found for entry in json.loads(path.read_text(encoding="utf-8")) if (found := Service(**entry)).process() is not None]
+        return [service for service in self._known() if service.process() is not None]
+
+    def ended(self) -> list[Service]:
+        """Programs that were started and are gone, though nobody has stopped them."""
+        return [service for service in self._known() if service.process() is None]
 
     def start(self, name: str, command: Sequence[str], *, environment: Mapping[str, str], port: int = 0, health: str = "") -> Service:
-        """Start `python -m command` in a session of its own; with a port, wait until `http://host:port/health` answers.
+        """Start `python -m command` in a session of its own, unless it runs; with a port, wait until `http://host:port/health` answers.
 
         Raises ServiceError if the port is taken, or if the program ends before it answers.
         """
+        if known := next((service for service in self.running() if service.name == name), None):
+            return known
         if port:
             check_port(port, name)
-        log = self.folder / "log" / f"{name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as stream:
+        log = self._new_log(name)
+        with log.open("wb") as stream:
             process = subprocess.Popen(
                 [sys.executable, "-m", *command], cwd=self.root, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
                 stdout=stream, stderr=stream, start_new_session=True,
@@ -82,18 +89,33 @@ class Services:
         service = Service(
             name, process.pid, psutil.Process(process.pid).create_time(), f"http://{_HOST}:{port}" if port else "", str(log)
         )
-        self._write([*self.running(), service])
+        self._write([*(known for known in self._known() if known.name != name), service])
         if port:
             self._wait(service, process, f"{service.address}{health}")
         return service
 
-    def stop(self) -> list[str]:
-        """Stop everything, the latest first, with all that it has started; returns the names."""
-        stopped = self.running()[::-1]
+    def stop(self, *, keep: Sequence[Service] = ()) -> list[str]:
+        """Stop everything but what to `keep`, the latest first, with all that it has started; returns the names."""
+        stopped = [service for service in self.running()[::-1] if service not in keep]
         for service in stopped:
             stop_tree(service)
-        (self.folder / STATE).unlink(missing_ok=True)
+        if keep:
+            self._write(list(keep))
+        else:
+            (self.folder / STATE).unlink(missing_ok=True)
         return [service.name for service in stopped]
+
+    def _known(self) -> list[Service]:
+        path = self.folder / STATE
+        return [Service(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+
+    def _new_log(self, name: str) -> Path:
+        """Where a program that starts now writes; what the one before wrote is kept once, for it may say why that one ended."""
+        log = self.folder / "log" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        if log.exists():
+            log.replace(log.with_name(f"{name}.before.log"))
+        return log
 
     def _wait(self, service: Service, process: subprocess.Popen[bytes], address: str) -> None:
         until = time.monotonic() + _START

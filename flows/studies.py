@@ -10,18 +10,21 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
+from pydantic import Field
 
 from components.record import Metric
 from components.studies.cell import Cell
 from components.studies.pool import Job
 from components.studies.run import StudyRun
 from flows.artifacts import ProgressBar, stage_page
+from flows.form import Overlay, Override, Preset, StudyName
 from flows.project import console, shown
 from flows.study_run import open_study
 
@@ -56,16 +59,25 @@ def _run_name() -> str:
 
 @flow(name="study", flow_run_name=_run_name, log_prints=False)
 def study(
-    name: str,
-    preset: str = "laptop",
-    seeds: int | None = None,
-    corpus: str | None = None,
-    overlays: list[str] | None = None,
-    overrides: list[str] | None = None,
+    name: StudyName,
+    preset: Preset = "laptop",
+    seeds: Annotated[int, Field(ge=0)] = 0,
+    corpus: str = "",
+    overlays: list[Overlay] = [],  # noqa: B006 - an empty list in Prefect's form; nobody changes it
+    overrides: list[Override] = [],  # noqa: B006
 ) -> None:
-    """A study: shared faces, cells, results; `corpus` is a dataset folder instead of the configured one."""
-    place = None if corpus is None else Path(corpus)
-    run = open_study(name, preset=preset, seeds=seeds, corpus=place, overlays=overlays, overrides=overrides)
+    """A study: shared faces, cells, results. Cells that an earlier run has finished are not repeated.
+
+    Args:
+        name: Which question is asked; docs/studies.md has them all.
+        preset: Its size. smoke takes a minute, laptop the configuration as it is, paper a GPU and Stable Diffusion 1.5.
+        seeds: Trainings of every arm; 0 leaves the number to the configuration.
+        corpus: A dataset folder on the worker's machine instead of the configured one, on which models are trained; empty for none.
+        overlays: Files of configs/ on top of the preset; later ones win.
+        overrides: Single values, such as studies.steps=3000; they win over the overlays.
+    """
+    place = Path(corpus) if corpus else None
+    run = open_study(name, preset=preset, seeds=seeds or None, corpus=place, overlays=overlays, overrides=overrides)
     _Told(run).go()
 
 

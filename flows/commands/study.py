@@ -56,7 +56,7 @@ def study(
     use_project_home(run.workspace.root)
     from flows.studies import study as flow
 
-    flow(name, preset=preset, seeds=seeds, corpus=None if corpus is None else str(corpus), overlays=config or [], overrides=set_ or [])
+    flow(name, preset=preset, seeds=seeds or 0, corpus=str(corpus or ""), overlays=config or [], overrides=set_ or [])
 
 
 def _tell_plan(run: StudyRun) -> None:

@@ -9,9 +9,17 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect import Flow
+from prefect.flow_engine import MINIMUM_HEARTBEAT_INTERVAL
+from prefect.utilities.schema_tools import ValidationError, validate
 from prefect.utilities.templating import apply_values
 
-from synfer.config import load_config
+from components.stages import STAGES
+from components.studies.catalogue import NAMES
+from flows import zombies
+from flows.study_run import PRESETS
+from flows.work_pools import CPU, WRITERS
+from synfer.config import load_config, overlay_names
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFECT: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text())
@@ -19,14 +27,45 @@ PREFECT: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text())
 
 @pytest.mark.parametrize("deployment", PREFECT["deployments"], ids=lambda deployment: deployment["name"])
 def test_deployment_fits_its_flow(deployment: dict[str, Any]) -> None:
-    file, name = deployment["entrypoint"].split(":")
-    flow = getattr(import_module(file.removesuffix(".py").replace("/", ".")), name)
+    flow = flow_of(deployment)
     parameters = deployment.get("parameters", {})
     flow.validate_parameters(parameters)
     load_config(ROOT / "params.yaml", overlays=parameters.get("overlays", []))
     assert deployment["work_pool"]["name"] in {pool["name"] for pool in PREFECT["definitions"]["pools"].values()}
+    pool = deployment["work_pool"]
+    writes = pool["name"] == CPU and deployment["name"] != "watch-promotion"
+    assert pool.get("work_queue_name") == (WRITERS if writes else None)
+    beat = int(pool["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    assert MINIMUM_HEARTBEAT_INTERVAL <= beat <= zombies.SILENCE.total_seconds() / 4
     limit = deployment["concurrency_limit"]
     assert (limit if isinstance(limit, int) else limit["limit"]) == 1
+
+
+def flow_of(deployment: dict[str, Any]) -> Flow[..., Any]:
+    file, name = deployment["entrypoint"].split(":")
+    flow: Flow[..., Any] = getattr(import_module(file.removesuffix(".py").replace("/", ".")), name)
+    return flow
+
+
+@pytest.mark.parametrize("deployment", PREFECT["deployments"], ids=lambda deployment: deployment["name"])
+def test_the_form_explains_every_parameter_and_offers_what_is_known(deployment: dict[str, Any]) -> None:
+    flow = flow_of(deployment)
+    asked = flow.parameters.properties
+    assert all(entry["description"] for entry in asked.values()), "docstrings explain parameters under Args"
+    assert all("default" in entry or name in deployment["parameters"] for name, entry in asked.items())
+    assert not any("anyOf" in entry for entry in asked.values()), "no choice between kinds of values"
+    choices = {"start": list(STAGES), "stop": list(STAGES), "name": list(NAMES), "preset": list(PRESETS)}
+    assert {name: entry["enum"] for name, entry in asked.items() if "enum" in entry} == {k: v for k, v in choices.items() if k in asked}
+    assert all(entry["items"]["enum"] == overlay_names(ROOT / "configs") for name, entry in asked.items() if name == "overlays")
+    validate(deployment.get("parameters", {}), flow.parameters.model_dump(), raise_on_error=True)
+
+
+def test_the_form_refuses_what_is_unknown() -> None:
+    schema = flow_of(PREFECT["deployments"][0]).parameters.model_dump()
+    for wrong in ({"overlays": ["smok"]}, {"overrides": ["synthesis.images:3"]}, {"start": "synthesise"}):
+        with pytest.raises(ValidationError):
+            validate(wrong, schema, raise_on_error=True)
+    validate({"overrides": ["synthesis.images=3", "common.expressions=[anger,fear]"]}, schema, raise_on_error=True)
 
 
 def test_schedules_have_a_slug_and_daily_ones_a_time_zone() -> None:

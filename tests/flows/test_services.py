@@ -84,6 +84,24 @@ def test_servers_that_killed_flows_have_left_are_ended_and_no_others(tmp_path: P
     assert psutil.wait_procs([child], timeout=10)[1] == []
 
 
+def test_what_ended_by_itself_is_known_and_starts_again_with_its_log_kept(services: Services, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("import sys, time; print(sys.argv[1], flush=True); time.sleep(600)\n")
+    other = services.start("other", ["program", "other"], environment={})
+    first = services.start("worker", ["program", "first"], environment={})
+    before = tmp_path / ".prefect" / "log" / "worker.before.log"
+    while "first" not in Path(first.log).read_text():
+        pass
+    psutil.Process(first.pid).kill()
+    psutil.wait_procs([psutil.Process(first.pid)], timeout=10)
+    assert [service.name for service in services.ended()] == ["worker"]
+    assert services.start("other", ["program", "again"], environment={}) == other, "what runs is not started twice"
+    second = services.start("worker", ["program", "second"], environment={})
+    assert services.ended() == []
+    assert before.read_text() == "first\n"
+    assert (second.name, second.pid != first.pid) == ("worker", True)
+    assert services.stop() == ["worker", "other"]
+
+
 def test_a_number_that_another_process_got_since_is_left_alone(services: Services, tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         started = psutil.Process(other.pid).create_time() - 3600
