@@ -1,10 +1,10 @@
 """Faults: ``python -m benchmarks.faults`` kills a worker at random moments, again and again, and compares what comes out in the end.
 
-A real server of Prefect, a work pool, a `prefect worker`, and the deployment `pipeline` in a copy of the project. While stage synthesis of
-one flow run draws, the worker and the flow run's process get SIGKILL, after a random number of new shards and a random part of the next one.
-Then a new worker is started and nothing else is done: the automations of `flows.zombies` must find the dead run and put it in the queue
-again, and the pipeline must go on where it was. Another copy runs the same undisturbed. The release must be the same, byte by byte, and the
-model registered once. Prints a table and, as its last line, JSON; the status is 1 if anything differs.
+A real server of Prefect, a work pool, a `prefect worker`, and the deployment `pipeline` in a copy of the project. While stage synthesis
+of one flow run draws, the worker and the flow run's process get SIGKILL, after a random number of new shards and a random part of the next
+one. Then a new worker is started and nothing else is done: the automations of `flows.zombies` must find the dead run and put it in the
+queue again, and the pipeline must go on where it was. Another copy runs the same undisturbed. The release must be the same, byte by byte,
+and the model registered once. Prints a table and, as its last line, JSON; the status is 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from flows.services import Service, Services
 from synfer.environment import prepare
 from synfer.errors import SynferError
 
-_MOST_SHARDS = 12  # new shards between two kills
+_MOST_SHARDS = 6  # new shards between two kills
 _PATIENCE = 600.0  # seconds for anything that must happen
 _RELEASE, _MODEL = "smoke", "synfer-smoke"
 
@@ -71,7 +71,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     kills: Annotated[int, typer.Option(min=1, help="How often the worker is killed.")] = 20,
-    shards: Annotated[int, typer.Option(min=1, help="Shards of the synthesis, of two faces each.")] = 300,
+    shards: Annotated[int, typer.Option(min=1, help="Shards of the synthesis, of two faces each.")] = 170,
     silence: Annotated[int, typer.Option(min=31, help="Seconds without a heartbeat after which a run counts as dead.")] = 45,
     seed: Annotated[int, typer.Option(help="Other moments.")] = 0,
     keep: Annotated[Path | None, typer.Option(help="Folder for the two projects; by default a temporary one that is removed.")] = None,

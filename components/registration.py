@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.models.model import ModelInfo
 
 from components.audits.finding import RESULT
@@ -33,6 +35,8 @@ from synfer.images import shard_paths
 from synfer.manifest import read_manifest
 
 LINEAGE_TAGS = ("data.dvc_md5", "git.commit", "prefect.flow_run")
+CONTENT = "content"
+"""Tag of a version: digest of all that it was made from."""
 _RESAMPLES = 1000
 
 
@@ -41,18 +45,20 @@ def run(
 ) -> None:
     """Log the classifier of `section.training_set` as a pyfunc model to the open MLflow run, register it, and let the gate judge it.
 
-    The project is the folder that holds `artifacts/` with `out`.
+    The same content is registered once: the version that an earlier call has made of it is judged again and completed, wherever that call
+    was killed. The project is the folder that holds `artifacts/` with `out`.
     """
     folder = classifiers / section.training_set
     classifier = load(folder)
     metrics = metrics_of(section.training_set, read_metrics(evaluation))
-    info = log_classifier(classifier, folder, metrics)
     registry = Registry(Workspace(out.parent.parent), section.model_name)
-    faces = read_test(test, read_manifest(test), common)
-    number = _new_version(registry, info)
+    faces, verdict_files = read_test(test, read_manifest(test), common), {"validation": validation / "result.json", "audit": audit / RESULT}
+    content = _content(section, common, classifier.sha256, metrics, verdict_files, test_digest(test))
+    version = _version_of(registry, content) or _new_version(registry, log_classifier(classifier, folder, metrics), content)
+    number = str(version.version)
     scored = Scored(number, class_probabilities(classifier, faces.images, common))
-    findings = judge(registry, section, common, faces, scored, verdicts={"validation": validation / "result.json", "audit": audit / RESULT})
-    lineage = _lineage()
+    findings = judge(registry, section, common, faces, scored, verdicts=verdict_files)
+    lineage = _lineage() | {name: version.tags[name] for name in LINEAGE_TAGS if name in version.tags}  # of the run that made it
     tags = {**lineage, **_gate_tags(findings), **_metric_tags(metrics), "test.digest": test_digest(test)}
     for key, value in tags.items():
         registry.client.set_model_version_tag(section.model_name, number, key, value)
@@ -66,7 +72,7 @@ def run(
     )
     registry.client.update_model_version(section.model_name, number, description=card)
     alias = _give_alias(registry, number, findings)
-    _record(out, section.model_name, number, alias, info, metrics, findings)
+    _record(out, section.model_name, number, alias, str(version.model_id), metrics, findings)
     (out / "model_card.md").write_text(card, encoding="utf-8")
 
 
@@ -77,7 +83,7 @@ def judge(
     findings = check_verdicts({name: _verdict(path) for name, path in verdicts.items()})
     findings += check_scores(section, faces.truth, scored, resamples=_RESAMPLES, seed=common.seed)
     number = registry.holder(CHAMPION)
-    if not number:
+    if not number or number == scored.version:
         return findings
     predicted = mlflow.pyfunc.load_model(f"models:/{section.model_name}/{number}").predict(faces.images)
     missing = [name for name in common.expressions if name not in predicted.columns]
@@ -105,13 +111,40 @@ def metrics_of(training_set: str, metrics: Mapping[str, Metric]) -> dict[str, Me
     return {key.removeprefix(prefix): metric for key, metric in metrics.items() if key.startswith(prefix)}
 
 
-def _new_version(registry: Registry, info: ModelInfo) -> str:
-    """Register a logged model, the first time under a new name; returns the version's number. (`mlflow.register_model` would print.)"""
+def _content(
+    section: Registration, common: Common, weights: str, metrics: Mapping[str, Metric], verdicts: Mapping[str, Path], test: str
+) -> str:
+    """Digest of all that a version says: weights, measurements, verdicts of earlier stages, test faces, the limits of the gate."""
+    facts = {
+        "section": section.model_dump(mode="json"),
+        "common": common.model_dump(mode="json", exclude={"device", "threads"}),
+        "weights": weights,
+        "metrics": {key: asdict(metric) for key, metric in metrics.items()},
+        "verdicts": {name: _verdict(path) for name, path in verdicts.items()},
+        "test": test,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _version_of(registry: Registry, content: str) -> ModelVersion | None:
+    """The version that has been made of this content, if there is one."""
+    if not registry.exists:
+        return None
+    found = registry.client.search_model_versions(f"name = '{registry.name}' and tag.`{CONTENT}` = '{content}'")
+    return min(found, key=lambda version: int(version.version), default=None)
+
+
+def _new_version(registry: Registry, info: ModelInfo, content: str) -> ModelVersion:
+    """Register a logged model, the first time under a new name. (`mlflow.register_model` would print.)
+
+    The tag of its content comes in the same step, so that there is no moment at which a killed call leaves a version that nobody knows.
+    """
     if not registry.exists:
         text = "Facial expressions; versions and their cards come from stage registration"
         registry.client.create_registered_model(registry.name, description=text)
-    made = registry.client.create_model_version(registry.name, source=info.model_uri, run_id=info.run_id, model_id=info.model_id)
-    return str(made.version)
+    return registry.client.create_model_version(
+        registry.name, source=info.model_uri, run_id=info.run_id, model_id=info.model_id, tags={CONTENT: content}
+    )
 
 
 def _lineage() -> dict[str, str]:
@@ -140,6 +173,9 @@ def _gate_tags(findings: list[Finding]) -> dict[str, str]:
 
 def _give_alias(registry: Registry, number: str, findings: list[Finding]) -> str:
     """Alias of a version that passed: challenger, or champion where there is none; an empty string for one that did not."""
+    if registry.holder(CHAMPION) == number:
+        registry.hand_over(by="registration")  # where a kill came before its end
+        return CHAMPION
     if not all(finding.passed for finding in findings):
         return ""
     if not registry.holder(CHAMPION):
@@ -154,7 +190,7 @@ def _metric_tags(metrics: Mapping[str, Metric]) -> dict[str, str]:
 
 
 def _record(
-    out: Path, name: str, number: str, alias: str, info: ModelInfo, metrics: Mapping[str, Metric], findings: list[Finding]
+    out: Path, name: str, number: str, alias: str, model_id: str, metrics: Mapping[str, Metric], findings: list[Finding]
 ) -> None:
     record = Record(out)
     record.metric("registration/version", int(number))
@@ -165,4 +201,4 @@ def _record(
     table = [{"rule": finding.rule, "holds": "yes" if finding.passed else "no", "why": finding.reason} for finding in findings]
     record.table("Gate before promotion", pd.DataFrame(table))
     record.save()
-    write_json(out / "registration.json", {"model": name, "version": int(number), "alias": alias, "model_id": info.model_id})
+    write_json(out / "registration.json", {"model": name, "version": int(number), "alias": alias, "model_id": model_id})

@@ -141,10 +141,11 @@ class Registry:
     def _complete(self, *, by: str, why: str) -> HandOver:
         """Bring history, aliases and tags in line with the alias `champion`, and write the record."""
         champion, handed = self.holder(CHAMPION), self.history()
-        self._set_history([*handed, champion])
         if self.holder(CHALLENGER) == champion:
             self.client.delete_registered_model_alias(self.name, CHALLENGER)
-        return self._write(HandOver(self.name, champion, handed[-1] if handed else "", _now(), by, why))
+        done = self._write(HandOver(self.name, champion, handed[-1] if handed else "", _now(), by, why))
+        self._set_history([*handed, champion])  # last: a hand-over that was killed before is completed by the next look
+        return done
 
     def _write(self, done: HandOver) -> HandOver:
         """Leave a hand-over where people look: a tag of the version, and a run of its own with the record and the model card."""

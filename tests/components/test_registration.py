@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from components import registration, tracking
 from components.audits.finding import Finding, write_verdict
 from components.embedded_corpus import write_corpus
 from components.promotion.predict import predict_files
-from components.promotion.registry import PromotionError
+from components.promotion.registry import PromotionError, Registry
 from components.promotion.served_model import to_pixels
 from components.record import Record
 from components.workspace import Workspace
@@ -64,7 +67,7 @@ def version(number: str) -> mlflow.entities.model_registry.ModelVersion:
 
 def test_champion_predicts_from_pixels_and_from_bytes_and_the_next_one_is_challenger(tracked_workspace: Workspace, stages: Path) -> None:
     register(tracked_workspace, "first")
-    register(tracked_workspace, "second")
+    register(tracked_workspace, "second", SECTION.model_copy(update={"max_ece": 0.99}))
     client = mlflow.MlflowClient()
     aliases = client.get_registered_model("faces").aliases
     assert {alias: int(number) for alias, number in aliases.items()} == {"champion": 1, "challenger": 2}
@@ -108,6 +111,45 @@ def test_version_leads_back_to_flow_run_and_measurement(tracked_workspace: Works
     assert first.tags["test.digest"] == registration.test_digest(stages / "corpus" / "test")
     assert "| Mean class recall (UAR) | 0.500 | 0.400 to 0.600 | 70 |" in first.description
     assert "0.9" not in first.description.split("Gate")[0], "another training set's figure"
+
+
+KILLED_AFTER = ((registration, "log_classifier"), (registration, "_new_version"), (registration, "_gate_tags"))
+KILLED_BEFORE = ((Registry, "_complete"), (Registry, "_set_history"), (registration, "_record"))
+
+
+def register_killed(workspace: Workspace, where: tuple[Any, str], *, before: bool) -> int:
+    """Register in a process of its own, which kills itself when it comes to a function, before or after it; returns its status."""
+    owner, name = where
+    real = getattr(owner, name)
+
+    def fatal(*arguments: Any, **named: Any) -> None:
+        if not before:
+            real(*arguments, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def attempt() -> None:
+        setattr(owner, name, fatal)  # of the process alone
+        register(workspace, "killed")
+
+    process = get_context("fork").Process(target=attempt)
+    process.start()
+    process.join()
+    return process.exitcode or 0
+
+
+def test_killed_at_any_moment_the_same_content_becomes_one_version_that_is_completed(tracked_workspace: Workspace, stages: Path) -> None:
+    for places, before in ((KILLED_AFTER, False), (KILLED_BEFORE, True)):
+        for where in places:
+            assert register_killed(tracked_workspace, where, before=before) == -signal.SIGKILL, f"it never came to {where[1]}"
+    for name in ("rerun", "again"):
+        assert register(tracked_workspace, name) | {"model_id": ""} == {"model": "faces", "version": 1, "alias": "champion", "model_id": ""}
+    registry = Registry(tracked_workspace, "faces")
+    assert [found.version for found in registry.client.search_model_versions("name = 'faces'")] == [1]
+    assert registry.history() == ["1"]
+    assert registry.holder("challenger") == ""
+    assert {"gate", "gate.reason", "validation_status", "metric.uar", "test.digest", "promoted"} <= set(version("1").tags)
+    assert version("1").description.startswith("#")
+    mlflow.pyfunc.load_model("models:/faces@champion")
 
 
 def test_a_version_below_the_minimum_is_registered_with_its_reason_and_without_an_alias(
