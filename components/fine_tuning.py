@@ -24,7 +24,7 @@ from synfer.diffusion.autoencoder import batch_rows
 from synfer.diffusion.backbone import Backbone, load_backbone, save_backbone
 from synfer.diffusion.denoiser import Dropout, denoising_loss
 from synfer.diffusion.lora import save_lora
-from synfer.diffusion.training import Loss, Schedule, Training
+from synfer.diffusion.training import Loss, Schedule, Training, leave_group
 from synfer.seeding import derive_seed
 
 History = list[dict[str, float]]
@@ -56,6 +56,7 @@ def fine_tune(
     if training.accelerator.is_main_process:
         _save(section, trained_weights(backbone), out)
     training.accelerator.wait_for_everyone()
+    leave_group()
     return training.history
 
 

@@ -28,8 +28,9 @@ from components.executors.shards import Actors, Advance, ExecutorError, S, Worke
 from synfer.environment import prepare
 
 _RESTARTS = 4  # of a dead actor, and of the shard that it had; afterwards it is no accident
-_QUIET = {
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
+_ENVIRONMENT = {
+    "RAY_worker_niceness": "0",  # else whatever else the machine does comes before the actors
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # what goes wrong is an exception
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray warns that it will be the default
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }
@@ -40,9 +41,9 @@ def run_on_ray(work: Worker[S], shards: Sequence[S], actors: Actors, *, advance:
 
     An error of a worker is raised as it was in the actor, whose traceback is its cause. Raises ExecutorError as `run_shards` does.
     """
-    ray = _ray()
+    ray = load_ray()
     try:
-        with _cluster(ray, actors), closing(_outcomes(ray, work, shards, actors)) as outcomes:
+        with cluster(ray, actors), closing(_outcomes(ray, work, shards, actors)) as outcomes:
             for images, error in outcomes:
                 if error:
                     _raise(error)
@@ -51,10 +52,10 @@ def run_on_ray(work: Worker[S], shards: Sequence[S], actors: Actors, *, advance:
         raise ExecutorError(f"the actors of Ray gave up: {_first_line(error)}; see docs/scale.md") from error
 
 
-def _ray() -> ModuleType:
+def load_ray() -> ModuleType:
     """Ray, told to be quiet before it is imported; raises ExecutorError where it is not installed."""
     prepare()
-    for name, value in _QUIET.items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -67,7 +68,7 @@ def _ray() -> ModuleType:
 
 
 @contextmanager
-def _cluster(ray: ModuleType, actors: Actors) -> Iterator[None]:
+def cluster(ray: ModuleType, actors: Actors) -> Iterator[None]:
     """A connection to the cluster, or a Ray of this machine for as long as the context lasts; one that the caller has stays as it is."""
     if ray.is_initialized():
         _check_room(ray, actors)

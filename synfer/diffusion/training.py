@@ -12,6 +12,7 @@ from __future__ import annotations
 import synfer.torchvision_shim  # noqa: F401
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from synfer.files import replace_folder
 Loss = Callable[[int], tuple[Tensor, dict[str, float]]]
 """Loss of batch i (a scalar to differentiate) and what to show of it; with accumulation an optimiser step takes several batches."""
 
+_OF_A_GROUP = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # environment
 WEIGHTS, PROGRESS = "model.safetensors", "step.json"
 
 
@@ -79,7 +81,8 @@ class Training:
     def run(self, loss: Loss, *, title: str, on_step: Callable[[int, dict[str, float]], None] | None = None) -> None:
         """Train to the end of the schedule, from the checkpoint if there is one; `on_step` is called after every step."""
         self.resume()
-        with tqdm(total=self.schedule.steps, initial=self.step, desc=title, unit="step", smoothing=0.05) as bar:
+        shown_here = self.accelerator.is_local_main_process
+        with tqdm(total=self.schedule.steps, initial=self.step, desc=title, unit="step", smoothing=0.05, disable=not shown_here) as bar:
             while self.step < self.schedule.steps:
                 shown = self._advance(loss)
                 self.step += 1
@@ -158,6 +161,15 @@ class Training:
         """Parameters under training, and all persistent buffers, by name."""
         frozen = {name for name, parameter in self.bundle.named_parameters() if not parameter.requires_grad}
         return {name: value for name, value in self.bundle.state_dict(keep_vars=True).items() if name not in frozen}
+
+
+def leave_group() -> None:
+    """From here on this process is alone: what it trains next, it trains without those of `accelerate launch`, which may end."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    for name in _OF_A_GROUP:
+        os.environ.pop(name, None)
 
 
 class _Averaged:
