@@ -228,7 +228,7 @@ def _environment(root: Path) -> dict[str, str]:
     """The environment of a program in a copy: its own Prefect home, one thread, this interpreter first, the copy's own code."""
     prepare()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "SYNFER_"))}
-    own = {"PREFECT_HOME": str(root / ".prefect"), "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+    own = {"PREFECT_HOME": str(root / ".prefect"), "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "COLUMNS": "160", "PWD": str(root)}
     return kept | dict(PREFECT_SETTINGS) | own | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
