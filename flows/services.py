@@ -1,16 +1,19 @@
 """The servers and workers of a project on one machine: Prefect, its work pools and deployments, workers, MLflow.
 
 `.prefect/services.json` remembers what was started, with the time of its start: a number that the system has given to another process since
-is never stopped. `.prefect/log` keeps a log a service of its last start, and of the one before (`NAME.before.log`).
+is never stopped. `.prefect/log` keeps a log a service of its last start, and of the one before (`NAME.before.log`). Temporary files go to a
+folder of their own, to which `.prefect/tmp` leads, so that what a killed run has left can be removed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -83,8 +86,8 @@ class Services:
         log = self._new_log(name)
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-m", *command], cwd=self.root, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
-                stdout=stream, stderr=stream, start_new_session=True,
+                [sys.executable, "-m", *command], cwd=self.root, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
+                env={**os.environ, "TMPDIR": str(self._temporary()), **environment}, start_new_session=True,
             )  # fmt: skip
         service = Service(
             name, process.pid, psutil.Process(process.pid).create_time(), f"http://{_HOST}:{port}" if port else "", str(log)
@@ -103,11 +106,26 @@ class Services:
             self._write(list(keep))
         else:
             (self.folder / STATE).unlink(missing_ok=True)
+            self._remove_temporary()
         return [service.name for service in stopped]
 
     def _known(self) -> list[Service]:
         path = self.folder / STATE
         return [Service(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+
+    def _temporary(self) -> Path:
+        """Where the programs put temporary files: under the system's folder, for sockets want a short path."""
+        link = self.folder / "tmp"
+        if not link.is_dir():
+            link.unlink(missing_ok=True)  # of a folder that is gone, with all of /tmp for example
+            link.symlink_to(tempfile.mkdtemp(prefix="synfer-"))
+        return link.resolve()
+
+    def _remove_temporary(self) -> None:
+        link = self.folder / "tmp"
+        if link.is_symlink():
+            shutil.rmtree(link.resolve(), ignore_errors=True)
+            link.unlink()
 
     def _new_log(self, name: str) -> Path:
         """Where a program that starts now writes; what the one before wrote is kept once, for it may say why that one ended."""

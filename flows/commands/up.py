@@ -156,9 +156,10 @@ def _prefect(root: Path, environment: Mapping[str, str], *command: str) -> None:
 
     from flows.services import ServiceError
 
+    place = {"PWD": str(root)}  # prefect.yaml tells it to the workers; that of the shell may be a folder inside the project
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", *command], cwd=root, env={**os.environ, **environment}, capture_output=True,
-        text=True, check=False,
+        [sys.executable, "-m", "prefect", "--no-prompt", *command], cwd=root, env={**os.environ, **environment, **place},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         raise ServiceError(f"prefect {' '.join(command)} failed: {' '.join((done.stdout + done.stderr).split())[-400:]}")

@@ -31,7 +31,8 @@ def services(tmp_path: Path) -> Services:
 def test_a_service_answers_until_it_is_stopped_with_its_children(services: Services, tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "parent.py").write_text(
-        "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\ntime.sleep(600)\n"
+        "import subprocess, sys, tempfile, time\ntempfile.mkstemp()\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\ntime.sleep(600)\n"
     )
     web = services.start("web", ["http.server", str(port), "--bind", "127.0.0.1"], environment={}, port=port)
     worker = services.start("worker", ["parent"], environment={})
@@ -41,11 +42,14 @@ def test_a_service_answers_until_it_is_stopped_with_its_children(services: Servi
     while not process.children():
         assert process.is_running()
     children = process.children()
+    scratch = (tmp_path / ".prefect" / "tmp").resolve()
+    assert len(list(scratch.iterdir())) == 1
     assert services.stop() == ["worker", "web"]
     assert not answers(web.address)
     assert not any(found.is_running() for found in (process, *children))
     assert services.running() == []
-    assert not (tmp_path / ".prefect" / "services.json").exists()
+    assert [path.name for path in (tmp_path / ".prefect").iterdir()] == ["log"]
+    assert not scratch.exists()
 
 
 def test_a_taken_port_is_named_before_anything_starts(services: Services) -> None:
