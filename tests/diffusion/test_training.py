@@ -1,5 +1,6 @@
 """Training: a killed run that resumes ends where an uninterrupted one ends; the averaged weights can be looked at and put back."""
 
+import contextlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -136,13 +137,22 @@ def test_half_precision_needs_a_gpu(tmp_path):
 
 
 def _train_in_a_process(folder: str) -> None:
-    """One of two processes; the main one leaves the weights in its checkpoint."""
+    """One of two processes; the main one leaves the weights in its checkpoint, once of a whole training and once of a killed one."""
     module = model()
     Training([module], SCHEDULE, checkpoint=Path(folder) / "two").run(loss_of(module), title="two")
 
+    def kill(step: int, _: dict[str, float]) -> None:
+        if step == 6:
+            raise Killed
+
+    first, second = model(), model()
+    with contextlib.suppress(Killed):
+        Training([first], SCHEDULE, checkpoint=Path(folder) / "resumed").run(loss_of(first), title="killed", on_step=kill)
+    Training([second], SCHEDULE, checkpoint=Path(folder) / "resumed").run(loss_of(second), title="resumed")
+
 
 @pytest.mark.slow
-def test_two_processes_train_like_one_with_twice_the_batch(tmp_path):
+def test_two_processes_train_like_one_with_twice_the_batch_also_after_a_kill(tmp_path):
     done = subprocess.run([sys.executable, __file__, str(tmp_path)], capture_output=True, text=True)  # forks: not from pytest's threads
     assert done.returncode == 0, done.stderr
     whole = model()
@@ -152,7 +162,9 @@ def test_two_processes_train_like_one_with_twice_the_batch(tmp_path):
         return (losses(2 * step)[0] + losses(2 * step + 1)[0]) / 2, {}
 
     Training([whole], SCHEDULE, checkpoint=tmp_path / "one").run(both, title="one")
-    torch.testing.assert_close(load_file(tmp_path / "two" / "model.safetensors"), load_file(tmp_path / "one" / "model.safetensors"))
+    two, one, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("two", "one", "resumed"))
+    torch.testing.assert_close(two, one)
+    torch.testing.assert_close(resumed, two, rtol=0, atol=0)
 
 
 if __name__ == "__main__":
