@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import textwrap
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import prefect.settings
 import pytest
 import yaml
 from prefect import Flow
 from prefect.flow_engine import MINIMUM_HEARTBEAT_INTERVAL
 from prefect.utilities.schema_tools import ValidationError, validate
-from prefect.utilities.templating import apply_values
+from prefect.utilities.templating import apply_values, find_placeholders
 
+from components import tracking
 from components.stages import STAGES
 from components.studies.catalogue import NAMES
-from flows import zombies
+from flows import automations, zombies
 from flows.study_run import PRESETS
 from flows.work_pools import CPU, WRITERS
 from synfer.config import load_config, overlay_names
@@ -79,3 +84,30 @@ def test_the_folder_is_that_of_whoever_deploys(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PWD", str(tmp_path))
     (step,) = apply_values(PREFECT["pull"], {})
     assert step["prefect.deployments.steps.set_working_directory"]["directory"] == os.getcwd()
+
+
+def test_the_kubernetes_template_fits_the_deployments_and_names_what_exists() -> None:
+    template = json.loads((ROOT / "docs" / "kubernetes_pool.json").read_text())
+    document = (ROOT / "docs" / "kubernetes.md").read_text()
+    variables = template["variables"]["properties"]
+    used = {found.name for found in find_placeholders(template["job_configuration"])}
+    assert used == set(variables)
+    for deployment in PREFECT["deployments"]:
+        given = deployment["work_pool"]["job_variables"]
+        validate(given, {**template["variables"], "required": []}, raise_on_error=True)
+        assert given.keys() <= variables.keys()
+    claim = yaml.safe_load(textwrap.dedent(document.split("create secret")[0].split("\n\n")[-2]))
+    assert claim["metadata"] == {"name": variables["claim"]["default"], "namespace": variables["namespace"]["default"]}
+    container = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["containers"][0]
+    folder = container["workingDir"]
+    assert f"PWD={folder} prefect deploy --all" in document
+    assert f"WORKDIR {folder}\nENV PYTHONPATH={folder}" in (ROOT / "Dockerfile").read_text()
+    assert f"create secret generic {variables['secret']['default']} --from-env-file=configs/team.env" in document
+
+
+def test_the_example_of_an_environment_names_what_is_read() -> None:
+    lines = (ROOT / "configs" / "team.env.example").read_text().splitlines()
+    names = {line.lstrip("#").split("=")[0] for line in lines if re.match(r"#?[A-Z_0-9]+=", line)}
+    assert {tracking.URI, tracking.ARTIFACTS, automations.NOTIFY_URL} <= names
+    assert all(hasattr(prefect.settings, name) for name in names if name.startswith("PREFECT_"))
+    assert not hasattr(prefect.settings, "PREFECT_DATABASE_URL"), "an unknown name is seen"
