@@ -268,7 +268,6 @@ class Studies(Section):
     labelled: float = Field(0.1667, gt=0, le=1, description="share of the training faces whose labels are known; the rest is a control")
     steps: Positive = Field(600, description="optimiser steps of a classifier, the same in all arms of a study")
     multiples: tuple[Positive, ...] = Field((1, 2, 3, 4, 5), min_length=1, description="scaling: generated faces for each labelled one")
-    low_data_steps: Positive = Field(300, description="low_data: optimiser steps in its place, for the arms are many and the faces few")
     real_shares: tuple[Share, ...] = Field((0.01, 0.05, 0.1, 0.25, 1.0), min_length=1, description="low_data: shares of the labelled faces")
     randaugment: Positive = Field(9, description="low_data: magnitude of RandAugment in the arm of strong augmentation")
     mixup: float = Field(0.2, ge=0, description="low_data: alpha of MixUp in the arm of strong augmentation")

@@ -22,7 +22,7 @@ def cells(config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
     """With the first seed, what the judge sees in the faces of every part; with every seed, a classifier trained on them."""
     parts = {drawn: (Part(SYNTHETIC, sizes.labelled, drawn),) for drawn in TITLES}
     judged = [Cell(STUDY.name, FACES + TITLES[drawn], repeat, generation.KIND, part, {}) for drawn, part in parts.items()]
-    trained = [Cell(STUDY.name, TITLES[drawn], repeat, KIND, part, budget(config.studies.steps, config)) for drawn, part in parts.items()]
+    trained = [Cell(STUDY.name, TITLES[drawn], repeat, KIND, part, budget(config)) for drawn, part in parts.items()]
     return [*(judged if repeat == 0 else ()), *trained]
 
 

@@ -23,8 +23,7 @@ WITH, FIRST, AUGMENTED, RESAMPLED = "with synthetic", "synthetic first", "strong
 def cells(config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
     """Every share of the real faces alone, mixed with synthetic ones, after them, with strong augmentation, and with balanced classes."""
     generated = Part(SYNTHETIC, sizes.labelled, RECTIFICATION)
-    steps = config.studies.low_data_steps
-    settings: dict[str, Any] = budget(steps, config)
+    settings: dict[str, Any] = budget(config)
     strong = {"randaugment": config.studies.randaugment, "mixup": config.studies.mixup}
     found = [Cell(STUDY.name, ALONE, repeat, KIND, (generated,), settings)]
     for share in sorted(config.studies.real_shares):
@@ -32,7 +31,7 @@ def cells(config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
         variants = {
             name: ((real,), settings),
             f"{name}, {WITH}": ((real, generated), settings),
-            f"{name}, {FIRST}": ((generated, real), budget(steps, config, phases=2)),
+            f"{name}, {FIRST}": ((generated, real), budget(config, phases=2)),
             f"{name}, {AUGMENTED}": ((real,), {**settings, "changes": strong}),
             f"{name}, {RESAMPLED}": ((real,), {**settings, "changes": {"class_balanced": True}}),
         }

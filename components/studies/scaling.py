@@ -37,7 +37,7 @@ def cells(config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
         if sizes.unlabelled >= _WORTH_A_SECOND * count:
             most = min(sizes.unlabelled, multiples[-1] * count)
             arms[f"{PSEUDO} {most / count:.0f}x"] = (Part(UNLABELLED, most),)
-    return [Cell(STUDY.name, arm, repeat, KIND, parts, budget(config.studies.steps, config)) for arm, parts in arms.items()]
+    return [Cell(STUDY.name, arm, repeat, KIND, parts, budget(config)) for arm, parts in arms.items()]
 
 
 def comparisons(results: Results) -> list[Comparison]:

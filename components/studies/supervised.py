@@ -27,13 +27,13 @@ KIND = "supervised"
 _EPOCHS, _STEPS = 10, 50  # looks at val, of which the best is kept: at most so many, and so many steps apart
 
 
-def budget(steps: int, config: Config, *, phases: int = 1) -> dict[str, int]:
+def budget(config: Config, *, phases: int = 1) -> dict[str, int]:
     """Settings that give every arm the same number of steps, whatever its training set: epochs of equally many rows.
 
     A small set is gone through several times an epoch, of a large one an epoch sees another part each time. With several `phases` the parts
     of the cell are learnt one after another, in equal shares of the steps.
     """
-    steps = -(-steps // phases)
+    steps = -(-config.studies.steps // phases)
     epochs = min(_EPOCHS // phases, -(-steps // _STEPS))
     found = {"epochs": epochs, "rows": -(-steps // epochs) * config.classifiers.batch_size}
     return found if phases == 1 else {**found, "phases": phases}

@@ -98,8 +98,7 @@ def laptop(root: Path) -> Config:
 @pytest.mark.parametrize("name", ["scaling", "ablation", "low_data"])
 def test_trainings_that_are_compared_make_the_same_number_of_steps(name: str, laptop: Config) -> None:
     cells = [cell for cell in find_study(name).all_cells(laptop, SIZES) if cell.kind == "supervised"]
-    steps = laptop.studies.low_data_steps if name == "low_data" else laptop.studies.steps
-    assert {passes_of(cell) for cell in cells} == {steps * laptop.classifiers.batch_size}
+    assert {passes_of(cell) for cell in cells} == {laptop.studies.steps * laptop.classifiers.batch_size}
     assert {cell.repeat for cell in cells} == set(range(laptop.studies.seeds))
 
 
