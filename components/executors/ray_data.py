@@ -39,7 +39,7 @@ _ENVIRONMENT = {
 def run_on_ray(work: Worker[S], shards: Sequence[S], actors: Actors, *, advance: Advance) -> None:
     """Have actors make the files of all `shards`; `advance` is told the images of every finished one.
 
-    An error of a worker is raised as it was in the actor, whose traceback is its cause. Raises ExecutorError as `run_shards` does.
+    An error of a worker is raised as it was in the actor, whose traceback is its note. Raises ExecutorError as `run_shards` does.
     """
     ray = load_ray()
     try:
@@ -172,13 +172,6 @@ def _nothing(images: int) -> None:
 # --- errors that cross processes --------------------------------------------------------------------------------------------------
 
 
-class _ActorTraceback(Exception):
-    """The traceback of an error in its actor, as text."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
-
-
 def _packed(error: Exception) -> bytes:
     """The error as it is, with its traceback as text; one that pickle cannot build again is built from what it holds."""
     trace = traceback.format_exc()
@@ -208,7 +201,9 @@ class _Parts:
 
 def _raise(packed: bytes) -> NoReturn:
     error, trace = pickle.loads(packed)
-    raise (error.error() if isinstance(error, _Parts) else error) from _ActorTraceback(trace)
+    error = error.error() if isinstance(error, _Parts) else error
+    error.add_note(f"In the actor:\n{trace}")
+    raise error
 
 
 def _first_line(error: Exception) -> str:

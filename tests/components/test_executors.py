@@ -91,7 +91,7 @@ def test_an_error_of_an_actor_arrives_as_it_was_raised(a_ray, shards):
     with pytest.raises(DamagedShardError, match=r"images-0000[01]\.parquet is damaged: cut off") as caught:
         run_shards(refuse, shards, Actors(1, 0.0, 1, None), title="error")
     assert caught.value.path in [shard.images for shard in shards]
-    assert "in refuse" in str(caught.value.__cause__)  # the traceback of the actor
+    assert "in refuse" in "".join(caught.value.__notes__)  # the traceback of the actor
 
 
 def test_more_actors_than_there_is_room_for_are_told(a_ray, shards):

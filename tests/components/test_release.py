@@ -81,7 +81,7 @@ def test_the_card_shows_the_evaluation_and_the_audit_whose_sheet_is_part_of_the_
     leave_audit(workspace.artifacts, COPIES)
     folder = publish(workspace, settings)
     card = (folder / "CARD.md").read_text(encoding="utf-8")
-    assert "| generation/kid | 0.012 [-0.003, 0.031] | 70 |" in card
+    assert "| generation/kid | 0.012 [-0.0030, 0.031] | 70 |" in card
     assert "judge_accuracy/fear" not in card, "classes one by one are in the report"
     assert "Verdict: **failed: memorisation/renders/pixel**" in card
     assert "| failed | No nearer to renders | 0.900 (0.850 to 0.950), n = 70 | at most 0.55 | critical |" in card

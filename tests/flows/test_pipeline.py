@@ -16,7 +16,7 @@ import pytest
 import yaml
 from sqlalchemy import create_engine, text
 
-from components import tracking
+from components import journal, tracking
 from components.lineage import data_digests
 from components.stages import STAGES
 from components.workspace import Workspace
@@ -107,7 +107,7 @@ def test_prefect_and_dvc_leave_the_same_files(smoke_runs: Runs) -> None:
 
 def test_every_stage_left_its_folder_and_nothing_unfinished(smoke_runs: Runs) -> None:
     by_flow, by_dvc = smoke_runs
-    assert {path.name for path in by_flow.artifacts.iterdir()} == set(STAGES)
+    assert {path.name for path in by_flow.artifacts.iterdir()} == {*STAGES, journal.NAME}
     assert {path.name for path in by_dvc.artifacts.iterdir()} == {name for name, stage in STAGES.items() if stage.in_dvc}
 
 
