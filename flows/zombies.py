@@ -57,13 +57,14 @@ def automations(silence: timedelta = SILENCE) -> list[Automation]:
 
 
 def install(wanted: list[Automation] | None = None) -> list[str]:
-    """Make the automations on the server, or renew those of the same names; returns the names."""
+    """Make the automations on the server, or renew those of the same names; one that was switched off stays off. Returns the names."""
     wanted = wanted or automations()
     with get_client(sync_client=True) as client:
         for automation in wanted:
-            made, known = AutomationCore(**automation.model_dump(exclude={"id"})), client.read_automations_by_name(automation.name)
+            known = client.read_automations_by_name(automation.name)
+            made = AutomationCore(**automation.model_dump(exclude={"id", "owner_resource"}))  # which no update may name
             if known:
-                client.update_automation(known[0].id, made)
+                client.update_automation(known[0].id, made.model_copy(update={"enabled": known[0].enabled}))
             else:
                 client.create_automation(made)
     return [automation.name for automation in wanted]

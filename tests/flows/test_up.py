@@ -117,21 +117,24 @@ def test_a_taken_port_leaves_nothing(machine: Machine) -> None:
 
 def test_up_runs_what_is_asked_tells_failures_and_down_leaves_nothing(machine: Machine) -> None:
     before, port = machine.status(), free_port()
-    told = machine.synfer("up", "--prefect-port", str(port), "--mlflow-port", str(free_port()), "--gpus", "0", place="notes")
+    options = ("--prefect-port", str(port), "--mlflow-port", str(free_port()), "--gpus", "0")
+    told = machine.synfer("up", *options, place="notes")
     assert "notices go to the address in SYNFER_NOTIFY_URL" in told, told
     assert f"export PREFECT_API_URL=http://127.0.0.1:{port}/api" in told
+    assert machine.synfer("up", *options).count("(ran already)") == 3
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}), get_client(sync_client=True) as client:
         run = run_deployment("pipeline/pipeline", parameters={"start": "registration", "overlays": ["smoke"]}, timeout=0)
         assert machine.came.wait(timeout=1200)
         commands = [" ".join(process.cmdline()) for process in machine.processes()]
         failed = client.read_flow_run(run.id)
-        names = {entry.name for entry in client.read_automations()}
+        names = [entry.name for entry in client.read_automations()]
         logs = [entry.message for entry in client.read_logs()]
     assert failed.state is not None
     assert failed.state.is_failed()
     assert machine.notices[0]["title"] == "pipeline / smoke from registration: Failed"
     assert str(run.id) in machine.notices[0]["message"]
-    assert {"synfer run failed", "synfer run never started", "synfer release published", "synfer model promoted"} < names
+    assert {"synfer run failed", "synfer run never started", "synfer release published", "synfer model promoted"} < set(names)
+    assert len(names) == len(set(names)), "a second call makes none again"
     assert machine.synfer("down") == "stopped: worker-cpu, mlflow, prefect\n"
     assert machine.synfer("down") == "nothing was running\n"
     assert machine.processes() == []
