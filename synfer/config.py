@@ -284,7 +284,7 @@ class Studies(Section):
     expected_train: Count = Field(0, description="training images that a dry run assumes where the corpus is not here, 0 to refuse")
     drawn_per_second: float = Field(6.0, gt=0, description="cost: faces drawn and rectified a second, as measured on `machine`")
     trained_per_second: float = Field(200.0, gt=0, description="cost: images that a classifier learns from a second")
-    pretrained_per_second: float = Field(250.0, gt=0, description="cost: images that any other training goes through a second")
+    pretrained_per_second: float = Field(100.0, gt=0, description="cost: images that any other training goes through a second")
     adapted_per_second: float = Field(40.0, gt=0, description="cost: images that the generator learns from a second")
     machine: str = Field("two laptop cores", description="cost: the machine that the rates are of")
 
