@@ -22,6 +22,7 @@ from components.studies.study import Study, TableOf
 from synfer.classifiers.few_shot import few_shot
 from synfer.config import Config
 from synfer.seeding import derive_seed
+from synfer.vocabulary import COMPOUNDS
 
 KIND = "few_shot"
 BASIC, NEW = "basic", "compound"
@@ -93,6 +94,13 @@ def tables(results: Results) -> list[TableOf]:
     return [TableOf("Accuracy of episodes", tuple(results.arms), {name: name for name in measures})]
 
 
+def notes(results: Results, config: Config) -> list[str]:
+    """What guessing would reach: an episode has all classes of its kind."""
+    found = [f"{BASIC} {1 / len(config.common.expressions):.3f}"]
+    found += [f"{NEW} {1 / len(COMPOUNDS):.3f}"] if config.studies.compound_faces else []
+    return [f"Chance: {', '.join(found)}."]
+
+
 STUDY = Study(
     name="few_shot",
     title="Few shots",
@@ -105,5 +113,6 @@ STUDY = Study(
     cells=cells,
     comparisons=comparisons,
     figure=figure,
+    notes=notes,
     tables=tables,
 )
