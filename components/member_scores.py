@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 
 from components.device import torch_device
-from components.executors.shards import Actors, Advance, run_shards
+from components.executors.shards import Actors, Advance, Portable, run_shards
 from components.feature_store import FeatureReader, feature_reader
 from components.fer_models import class_probabilities
 from components.feranno import PREDICTIONS
@@ -87,10 +87,10 @@ def load_members(*, generator: Path, feranno: Path, fer_models: Path, common: Co
 
 
 @dataclass(frozen=True)
-class Onlooker:
+class Onlooker(Portable):
     """Has the members look at any shard of images: the folders of a run's stages, faces a batch, device (in place of `common.device`).
 
-    The members are loaded when they are first needed; what travels to another process is only where they are.
+    The members are loaded when they are first needed.
     """
 
     generator: Path
@@ -105,9 +105,6 @@ class Onlooker:
         """The members; raises as `load_members` does."""
         common = self.common.model_copy(update={"device": self.device})
         return load_members(generator=self.generator, feranno=self.feranno, fer_models=self.fer_models, common=common)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def __call__(self, shard: ImageShard, advance: Advance) -> None:
         """Write the scores of a shard's faces by member, and the AUs that FERAnno reads in them."""

@@ -6,7 +6,7 @@ A finished shard is not drawn again after a kill, and a face depends on its own 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from components.device import torch_device
-from components.executors.shards import Advance, actors_of, device_of, run_shards
+from components.executors.shards import Advance, Portable, actors_of, device_of, run_shards
 from components.guidance import check_adapter, check_guidance, semantic_guidance, steerable, write_steering
 from components.layouts import LayoutError, Layouts, choose_layouts, gather_layouts, layout_pool, open_layouts
 from components.plans.rows import planned_faces
@@ -96,10 +96,10 @@ def _shards(plan: pd.DataFrame, out: Path, size: int) -> list[FacesToDraw]:
 
 
 @dataclass(frozen=True)
-class Artist:
+class Artist(Portable):
     """Draws any shard: the folders of the backbone and of the guide that reads pixels, the file of layout images or None, the device.
 
-    The networks are loaded when they are first needed; what travels to another process is only where they are.
+    The networks are loaded when they are first needed.
     """
 
     section: Section
@@ -122,9 +122,6 @@ class Artist:
     def layouts(self) -> Layouts | None:
         """The layout images, which `gather_layouts` has left."""
         return None if self.layouts_file is None else open_layouts(self.layouts_file)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def __call__(self, shard: FacesToDraw, advance: Advance) -> None:
         """Draw a shard and write its file."""

@@ -7,7 +7,7 @@ any number of actors.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -41,9 +41,17 @@ S = TypeVar("S", bound=Shard, contravariant=True)
 
 
 class Worker(Protocol[S]):
-    """Makes the file of a shard. It travels to an actor by pickle, so its networks are loaded at the first shard and never pickled."""
+    """Makes the file of a shard. It travels to an actor by pickle, so its networks are loaded at the first shard: see `Portable`."""
 
     def __call__(self, shard: S, advance: Advance) -> None: ...
+
+
+@dataclass(frozen=True)
+class Portable:
+    """A worker that travels as its fields alone; networks that its cached properties have loaded stay where they are."""
+
+    def __getstate__(self) -> dict[str, object]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -76,3 +77,4 @@ def test_an_error_that_somebody_can_read_is_no_kill(workspace: Workspace) -> Non
         run = Journal(workspace)
         run.begin("synthesis", "same")
         run.failed()
+    assert json.loads((workspace.artifacts / journal.NAME).read_text())["begun"] == {}
