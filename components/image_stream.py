@@ -44,15 +44,15 @@ class ImageShard:
         return _batches(iter_images(self.images, self.sample_ids), size=size, batch_size=batch_size)
 
 
-def image_shards(folder: Path, sample_ids: Sequence[str], results: Path) -> list[ImageShard]:
-    """The shards of a dataset folder that hold any of the samples; their results will lie in `results` as Parquet under their own names.
+def image_shards(folder: Path, sample_ids: Sequence[str], results: Path, *, suffix: str = ".parquet") -> list[ImageShard]:
+    """The shards of a dataset folder that hold any of the samples; their results will lie in `results` under their own names.
 
     Raises ImageError naming the first sample that the folder lacks.
     """
     wanted, shards = set(sample_ids), list[ImageShard]()
     for file in shard_paths(folder):
         if inside := wanted.intersection(iter_sample_ids(file)):
-            shards.append(ImageShard(file, frozenset(inside), results / file.name))
+            shards.append(ImageShard(file, frozenset(inside), (results / file.name).with_suffix(suffix)))
             wanted -= inside
     if wanted:
         raise ImageError(f"{folder} has no image for sample {min(wanted)} (and {len(wanted) - 1} more)")

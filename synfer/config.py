@@ -124,7 +124,7 @@ class Generator(Section):
         return wanted
 
 
-class Feranno(Section):
+class Feranno(Sharded):
     """Stage feranno: the pseudo-label head on diffusion features."""
 
     timestep: Count = Field(10, description="noise level at which features are read; small ones keep the expression")

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,15 +29,26 @@ _LEAST_SPREAD = 0.25  # steps; a unit that hardly varies is not to outweigh the 
 _MEASURED_ROWS = 512  # enough for a channel's mean and deviation over all cells
 
 
+class Rows(Protocol):
+    """What of an array (N, ...) is needed; the rows may lie in files."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: np.ndarray, /) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class FeatureSet:
-    """U-Net maps [(N, C_i, h_i, w_i)], attention maps (N, words, h, w) and class indices (N,); the arrays may be memory maps.
+    """U-Net maps [(N, C_i, h_i, w_i)], attention maps (N, words, h, w) and class indices (N,); maps and attention may lie in files.
 
     `aus` are the faces' AU vectors (N, AU_COUNT), NaN where unknown; None where nothing is known of any face.
     """
 
-    maps: Sequence[np.ndarray]
-    attention: np.ndarray
+    maps: Sequence[Rows]
+    attention: Rows
     labels: np.ndarray
     aus: np.ndarray | None = None
 

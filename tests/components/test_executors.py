@@ -5,7 +5,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from components import rectification, synthesis
+from components import feranno, rectification, synthesis
 from components.dvc_pipeline import pipeline
 from components.executors.shards import Actors, ExecutorError, actors_of, device_of, run_shards
 from components.image_stream import image_shards
@@ -74,6 +74,14 @@ def test_labels_are_the_same_whoever_looks(a_ray, world, head, settings, tmp_pat
         (tmp_path / name).mkdir()
         rectification.run(look, settings.common, **folders, out=tmp_path / name)
     assert files(tmp_path / "actors") == files(tmp_path / "here")
+
+
+def test_features_are_the_same_whoever_computes_them(a_ray, world, settings, tmp_path):
+    folders = {"development": world.stage("corpus") / "development", "generator": world.stage("generator")}
+    for name, section in (("here", settings.feranno), ("actors", by_actors(settings.feranno, 2))):
+        (tmp_path / name).mkdir()
+        feranno.run(section, settings.common, **folders, out=tmp_path / name)
+    assert files(tmp_path / "actors") == files(tmp_path / "here")  # the head that was trained on them, too
 
 
 def refuse(shard, advance):
