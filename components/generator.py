@@ -48,9 +48,14 @@ def run(section: Section, common: Common, *, development: Path, fer_models: Path
 
     Raises RoleConflict, before any work, if the backbone's card names people on whom a judge was trained.
     """
-    if not (out / "tables.json").is_file():  # the record's last file; else a killed call had finished all but the tidying
+    if not is_finished(out):
         _run(section, common, development=development, fer_models=fer_models, work=out / "work", out=out)
     shutil.rmtree(out / "work", ignore_errors=True)  # latents and checkpoint: gigabytes that nobody needs any more
+
+
+def is_finished(out: Path) -> bool:
+    """Whether a killed call had finished all but the tidying."""
+    return (out / "tables.json").is_file()  # the record's last file
 
 
 def _run(section: Section, common: Common, *, development: Path, fer_models: Path, work: Path, out: Path) -> None:

@@ -16,11 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 
+from components.device import torch_device
 from components.fine_tuning import fine_tune
-from components.generator import GeneratorError, training_rows
-from components.partial import partial_folder
-from components.stages import STAGES, resolved_section, run_stage, stage_inputs
+from components.generator import GeneratorError, is_finished, training_rows
+from components.partial import partial_folder, was_left
+from components.stages import STAGES, Stage, fingerprint_of, resolved_section, run_stage, stage_inputs
 from components.workspace import Workspace
 from synfer.config import Config, Generator, load_config
 from synfer.environment import prepare
@@ -31,16 +33,26 @@ def run(config: Config, workspace: Workspace, *, rank: int) -> None:
     """The part of process `rank` in stage generator. Raises GeneratorError where nothing is trained; as the stage does otherwise."""
     if config.generator.adapt == "none":
         raise GeneratorError("generator.adapt is none: nothing is trained; choose adapter, lora or full")
+    stage = STAGES["generator"]
+    finished = _is_trained(stage, config, workspace)
+    PartialState(cpu=torch_device(config.common.device).type == "cpu").wait_for_everyone()  # all have looked before the first one tidies
     if rank == 0:
         with workspace.exclusive(on_wait=lambda: print("another run writes artifacts/; waiting for its end", file=sys.stderr)):
             run_stage("generator", config, workspace)
         return
-    stage = STAGES["generator"]
+    if finished:
+        return  # the first process has nothing left to train either
     section, out = resolved_section(stage, config, workspace), partial_folder(workspace.stage("generator"))
     assert isinstance(section, Generator)
     folders = stage_inputs(stage, workspace)
     rows = training_rows(folders["development"], folders["fer_models"])
     fine_tune(section, config.common, rows, **folders, work=out / "work", out=out)
+
+
+def _is_trained(stage: Stage, config: Config, workspace: Workspace) -> bool:
+    """Whether a killed call has left a training that only wants tidying."""
+    finished = workspace.stage(stage.name)
+    return was_left(finished, fingerprint_of(stage, config, workspace)) and is_finished(partial_folder(finished))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

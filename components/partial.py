@@ -6,9 +6,11 @@ import hashlib
 import json
 import shutil
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from synfer.files import write_json
 from synfer.images import DamagedShardError, iter_shard
@@ -34,23 +36,40 @@ def partial_folder(finished: Path) -> Path:
 def open_partial(finished: Path, wanted: str) -> Path:
     """The folder to work in for `finished`: what an interrupted call with the fingerprint `wanted` left, else an empty one.
 
-    Of what was left, a Parquet file that cannot be read is removed, so that the stage makes it again.
+    Of what was left, a Parquet file or array that cannot be read is removed, so that the stage makes it again.
     """
     partial = partial_folder(finished)
-    if _written_for(partial) != wanted:
+    if not was_left(finished, wanted):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write_json(partial / _FINGERPRINT, {"fingerprint": wanted})
-    for path in partial.rglob("*.parquet"):
-        if not _is_whole(path):
-            path.unlink()
+    for pattern, read in _READ.items():
+        for path in partial.rglob(pattern):
+            if not _is_whole(path, read):
+                path.unlink()
     return partial
 
 
-def _is_whole(path: Path) -> bool:
+def was_left(finished: Path, wanted: str) -> bool:
+    """Whether an interrupted call with the fingerprint `wanted` has left its folder."""
+    return _written_for(partial_folder(finished)) == wanted
+
+
+def _read_shard(path: Path) -> None:
+    deque(iter_shard(path), maxlen=0)
+
+
+def _open_array(path: Path) -> None:
+    np.load(path, mmap_mode="r")  # its length is checked, its bytes are not
+
+
+_READ: dict[str, Callable[[Path], None]] = {"*.parquet": _read_shard, "*.npy": _open_array}
+
+
+def _is_whole(path: Path, read: Callable[[Path], None]) -> bool:
     try:
-        deque(iter_shard(path), maxlen=0)
-    except DamagedShardError:
+        read(path)
+    except (DamagedShardError, ValueError, EOFError):
         return False
     return True
 

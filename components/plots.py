@@ -204,6 +204,29 @@ def interval_rows(values: Mapping[str, Interval], *, xlabel: str, level: float, 
     return figure
 
 
+def interval_dots(
+    panels: Mapping[str, Mapping[str, Mapping[str, Interval]]], *, xlabel: str, levels: Mapping[str, float], level: str
+) -> Figure:
+    """One panel a title: a row a category, the first on top, and in it a dot with its interval for every series, one colour each.
+
+    `levels` is a value to compare with in each panel, a dashed line; `level` names it. Panels share their rows and their series.
+    """
+    rows = list(next(iter(next(iter(panels.values())).values())))
+    with _panels(len(panels), width=4.8, height=1.4 + 0.36 * len(rows), share_y=True) as (figure, axes):
+        for axis, (title, series) in zip(axes, panels.items(), strict=True):
+            axis.axvline(levels[title], color=MUTED, linewidth=1.2, linestyle="--", label=level)
+            for index, (color, (name, values)) in enumerate(zip(PALETTE, series.items(), strict=False)):
+                at = np.arange(len(rows)) + (index - (len(series) - 1) / 2) * 0.5 / len(series)
+                places, errors = _heights(list(values.values()))
+                axis.errorbar(places, at, xerr=errors, fmt="o", color=color, markersize=4, capsize=2, label=name)
+            axis.set(title=title, xlabel=xlabel, xlim=(0, None))
+            axis.grid(visible=False, axis="y")
+        axes[0].set_yticks(range(len(rows)), rows)
+        axes[0].set_ylim(len(rows) - 0.5, -0.5)  # the first on top
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(next(iter(panels.values()))) + 1)
+    return figure
+
+
 def heat_map(
     values: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, cells: Sequence[Sequence[str]], xlabel: str, empty: np.ndarray
 ) -> Figure:

@@ -39,7 +39,7 @@ def comparisons(results: Results) -> list[Comparison]:
     return [*downstream, Comparison(names[-1], names[0], "with the whole method the faces teach more than with text alone"), *seen]
 
 
-def figure(results: Results) -> Figure:
+def figure(results: Results, config: Config) -> Figure:
     """Judge accuracy and precision of the faces, and UAR of what was trained on them."""
     measures = {"judge agrees": (FACES, "accuracy"), "precision": (FACES, "precision"), "UAR downstream": ("", "uar")}
     series = {title: {name: results.figure(prefix + name, key) for name in TITLES.values()} for title, (prefix, key) in measures.items()}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from components.studies import supervised
 from components.studies.cell import Cell
+from components.studies.encoders import SUPERVISED
 from components.studies.pool import Job
 from synfer.config import Studies
 
@@ -33,7 +34,7 @@ def cost_of(jobs: Iterable[Job], cells: Iterable[Cell], rates: Studies) -> Cost:
     """Cost of what is still to do; `cells` are those whose trainings are to be made, each training once."""
     jobs, cells = list(jobs), [cell for cell in cells if passes_of(cell)]
     drawn, adapted = sum(job.draws for job in jobs), sum(job.adapts for job in jobs)
-    supervised_ones = sum(passes_of(cell) for cell in cells if cell.kind == supervised.KIND)
+    supervised_ones = sum(passes_of(cell) for cell in cells if SUPERVISED in (cell.kind, _encoder(cell).get("method")))
     others = sum(map(passes_of, cells)) - supervised_ones
     seconds = supervised_ones / rates.trained_per_second + others / rates.pretrained_per_second
     seconds += drawn / rates.drawn_per_second + adapted / rates.adapted_per_second
@@ -42,5 +43,11 @@ def cost_of(jobs: Iterable[Job], cells: Iterable[Cell], rates: Studies) -> Cost:
 
 def passes_of(cell: Cell) -> int:
     """Images that a cell's training goes through, its own or that of its encoder."""
-    settings = cell.settings.get("encoder", cell.settings)
+    settings = _encoder(cell) or cell.settings
     return int(settings.get("rows", 0) * settings.get("epochs", 0) * settings.get("phases", 1))
+
+
+def _encoder(cell: Cell) -> Mapping[str, Any]:
+    """What makes the encoder that a cell looks at; empty where it trains a classifier of its own."""
+    found: Mapping[str, Any] = cell.settings.get("encoder", {})
+    return found

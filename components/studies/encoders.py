@@ -1,15 +1,16 @@
-"""Encoders that were trained without labels, and their features of the real faces: made once, shared by all studies that look at them."""
+"""Encoders, trained without labels or with them, and their features of real faces: made once, shared by all studies that look at them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from components.studies import supervised
 from components.studies.bench import Bench
 from components.studies.cell import LABELLED, Cell, Part
 from components.studies.compounds import Compounds, draw_compounds
@@ -21,7 +22,7 @@ from synfer.config import Config
 from synfer.files import whole_folder, write_json
 from synfer.seeding import derive_seed
 
-RANDOM, MAE = "random", "mae"
+RANDOM, MAE, SUPERVISED = "random", "mae", supervised.KIND
 TRAIN, VAL, TEST, COMPOUND = "train", "val", "test", "compound"
 
 
@@ -78,6 +79,8 @@ def _trained(cell: Cell, bench: Bench, work: Path) -> Any:
     settings, section, seed = cell.settings["encoder"], bench.config.classifiers, bench.seed(cell)
     if settings["method"] == RANDOM:
         return create(settings["network"], 0, image_size=bench.common.image_size, seed=seed)
+    if settings["method"] == SUPERVISED:
+        return supervised.trained(replace(cell, settings=settings), bench, work)[0]
     schedule = Schedule(settings["epochs"], section.pretrain_batch_size, section.learning_rate, precision=section.precision)
     return pretrain(
         bench.images(cell.parts, repeat=cell.repeat), method=settings["method"], backbone=settings["network"], schedule=schedule, seed=seed,

@@ -1,4 +1,10 @@
-"""Study few_shot: a few labelled faces a class, in features learned without labels; compound expressions as classes new to all."""
+"""Study few_shot: a few labelled faces a class, in features of encoders that were trained without labels, or as classifiers.
+
+A classifier's penultimate features are an embedding in which prototypes (Snell et al. 2017, arXiv:1703.05175) can be formed without any
+meta-training (Chen et al. 2019, arXiv:1904.04232; Tian et al. 2020, arXiv:2003.11539). What is new differs: encoders that have seen no
+label know no class at all, while the basic expressions are the very classes of the supervised ones, whose basic episodes therefore measure
+how well known classes lie together, and not few-shot learning. Compound expressions are new to every encoder.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +16,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from components.plots import interval_bars
+from components.plots import interval_dots
 from components.record import Metric
+from components.studies import scaling
 from components.studies.bench import Bench
 from components.studies.cell import Cell, Outcome
 from components.studies.division import Sizes
-from components.studies.encoders import COMPOUND, RANDOM, TEST, compound_faces, encoded
+from components.studies.encoders import COMPOUND, RANDOM, SUPERVISED, TEST, compound_faces, encoded
 from components.studies.representation import encoder_cells
 from components.studies.results import VALUE, Comparison, Results
 from components.studies.study import Study, TableOf
@@ -26,6 +33,7 @@ from synfer.vocabulary import COMPOUNDS
 
 KIND = "few_shot"
 BASIC, NEW = "basic", "compound"
+_TITLES = {NEW: "Compound expressions, new to all", BASIC: "Basic expressions, known to supervised encoders"}
 
 
 def measure(kind: str, shots: int) -> str:
@@ -34,10 +42,21 @@ def measure(kind: str, shots: int) -> str:
 
 
 def cells(config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
-    """The encoders of study representation, in episodes of every number of shots."""
+    """The encoders of study representation and classifiers of study scaling, in episodes of every number of shots."""
     episodes = {"shots": sorted(config.studies.shots), "queries": config.studies.queries, "episodes": config.studies.episodes}
-    found = encoder_cells(STUDY.name, KIND, config, sizes, repeat)
+    found = [*encoder_cells(STUDY.name, KIND, config, sizes, repeat), *_supervised_cells(config, sizes, repeat)]
     return [Cell(cell.study, cell.arm, repeat, KIND, cell.parts, {**cell.settings, **episodes}) for cell in found]
+
+
+def _supervised_cells(config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
+    """The trainings of study scaling on real faces, on the fewest generated ones, and on both: same faces, steps, and seeds."""
+    fewest = scaling.synthetic(min(config.studies.multiples))
+    arms = (scaling.REAL, fewest, f"{scaling.REAL} + {fewest}")
+    found = [cell for cell in scaling.cells(config, sizes, repeat) if cell.arm in arms]
+    return [
+        Cell(STUDY.name, f"{SUPERVISED}, {cell.arm}", repeat, KIND, cell.parts, {"encoder": {"method": SUPERVISED, **cell.settings}})
+        for cell in found
+    ]
 
 
 def run(cell: Cell, bench: Bench, work: Path) -> Outcome:
@@ -63,52 +82,85 @@ def run(cell: Cell, bench: Bench, work: Path) -> Outcome:
 
 
 def comparisons(results: Results) -> list[Comparison]:
-    """In every kind of episode the sources against one another, and against fresh weights."""
-    return [each for name in results.measures(RANDOM) for each in _comparisons(list(results.arms), name)]
+    """For each measure, of what is new to all first: the sources against one another, against fresh weights, and labels against none."""
+    measures = sorted(results.measures(RANDOM), key=lambda name: not name.startswith(NEW))
+    return [each for name in measures for each in _comparisons(list(results.arms), name)]
 
 
 def _comparisons(arms: Sequence[str], name: str) -> list[Comparison]:
-    found = []
-    for method in dict.fromkeys(arm.split(",")[0] for arm in arms if "," in arm):
-        real, synthetic, both = (f"{method}, {source}" for source in ("real", "synthetic", "real + synthetic"))
+    """The differences of one measure; what a supervised encoder does with the classes that it knows is said to be that."""
+    new = name.startswith(NEW)
+    methods = sorted({arm.split(", ")[0] for arm in arms if ", " in arm}, key=lambda method: (method != SUPERVISED, method))
+    found, labelled = [], f"{SUPERVISED}, {scaling.REAL}"
+    for method in methods:
+        real, synthetic, both = (arm for arm in arms if arm.startswith(f"{method}, "))
+        told, known = ("training with labels", "" if new else " (known classes)") if method == SUPERVISED else (method, "")
         pairs = {
-            (real, RANDOM): f"{method} on real faces helps to recognise from few",
-            (synthetic, RANDOM): f"{method} on generated faces helps to recognise from few",
-            (synthetic, real): "generated faces help more than the real ones",
-            (both, real): "generated faces add to real ones",
+            (synthetic, real): f"{told}: generated faces help more than the real ones{known}",
+            (both, real): f"{told}: generated faces add to real ones{known}",
+            (real, RANDOM): f"{told} on real faces helps to recognise from few{known}",
+            (synthetic, RANDOM): f"{told} on generated faces helps to recognise from few{known}",
         }
+        if new and method != SUPERVISED:
+            pairs[labelled, real] = f"on real faces, training with labels helps more than {method}"
         found += [Comparison(ours, theirs, words, name) for (ours, theirs), words in pairs.items()]
     return found
 
 
-def figure(results: Results) -> Figure:
-    """Accuracy of every encoder, one colour a kind of episode."""
-    measures = results.measures(next(iter(results.arms)))
-    series = {name: {arm.replace(", ", "\n"): results.figure(arm, name) for arm in results.arms} for name in measures}
-    return interval_bars(series, ylabel="accuracy of an episode")
+def figure(results: Results, config: Config) -> Figure:
+    """Accuracy of every encoder, a panel a kind of classes, one colour a number of shots; the dashed line is chance."""
+    panels, levels = {}, {}
+    for kind, chance in _chances(results, config).items():
+        measures = _measures(results, kind)
+        panels[_TITLES[kind]] = {shots: {arm: results.figure(arm, name) for arm in results.arms} for shots, name in measures.items()}
+        levels[_TITLES[kind]] = chance
+    return interval_dots(panels, xlabel="accuracy of an episode", levels=levels, level="chance")
 
 
 def tables(results: Results) -> list[TableOf]:
-    """One table; its columns are the kinds of episodes that there were."""
-    measures = results.measures(next(iter(results.arms)))
-    return [TableOf("Accuracy of episodes", tuple(results.arms), {name: name for name in measures})]
+    """One table a kind of classes that there were; its columns are the numbers of shots."""
+    found = {kind: _measures(results, kind) for kind in (NEW, BASIC)}
+    return [TableOf(_TITLES[kind], tuple(results.arms), measures) for kind, measures in found.items() if measures]
 
 
 def notes(results: Results, config: Config) -> list[str]:
-    """What guessing would reach: an episode has all classes of its kind."""
-    found = [f"{BASIC} {1 / len(config.common.expressions):.3f}"]
-    found += [f"{NEW} {1 / len(COMPOUNDS):.3f}"] if config.studies.compound_faces else []
-    return [f"Chance: {', '.join(found)}."]
+    """What is new to whom, what guessing would reach, and who is above it."""
+    chances = _chances(results, config)
+    new = "Compound expressions are new to every encoder." if NEW in chances else "Nothing here is new to supervised encoders."
+    known = "Basic expressions are not new to supervised encoders, which are classifiers of these very classes"
+    chance = ", ".join(f"{kind} {value:.3f}" for kind, value in chances.items())
+    above = [_above(results, name, value) for kind, value in chances.items() for name in _measures(results, kind).values()]
+    return [f"{new} {known}: their basic episodes say only how well known classes lie together.", f"Chance: {chance}.", *above]
+
+
+def _above(results: Results, name: str, chance: float) -> str:
+    arms = [arm for arm in results.arms if results.figure(arm, name).low > chance]
+    return f"Above chance with the whole interval, {name}: {'; '.join(arms) or 'no encoder'}."
+
+
+def _chances(results: Results, config: Config) -> dict[str, float]:
+    """What guessing reaches in each kind of episode that there was, with all classes of the kind; what is new to all first."""
+    found = {NEW: 1 / len(COMPOUNDS), BASIC: 1 / len(config.common.expressions)}
+    return {kind: chance for kind, chance in found.items() if _measures(results, kind)}
+
+
+def _measures(results: Results, kind: str) -> dict[str, str]:
+    """The measures of a kind of episode by their number of shots."""
+    return {name.removeprefix(f"{kind} "): name for name in results.measures(RANDOM) if name.startswith(kind)}
 
 
 STUDY = Study(
     name="few_shot",
     title="Few shots",
-    question="How well are expressions recognised from one or a few faces of each class, and compound expressions, classes new to all?",
-    method="Prototypical episodes: the mean feature of a class's few labelled faces is its prototype, and a query belongs to the nearest "
-    "one. All classes take part in every episode; the encoders, those of study representation, have seen no label. Basic episodes are of "
-    "real test faces, compound ones of faces that the procedural renderer draws; chance is one over the number of classes, 7 and 11 unless "
-    "the configuration names fewer. Intervals are over episodes and trainings.",
+    question="How well are expressions recognised from one or a few faces of each class: basic ones, and compound ones, which are new to "
+    "every encoder?",
+    method="Prototypical episodes: the mean feature of a class's few labelled faces is its prototype, a query belongs to the nearest one. "
+    "All classes take part in every episode. There are three kinds of encoders: fresh weights; those of study representation, which have "
+    "seen no label; and classifiers of study scaling, trained with the labels of the basic expressions, of which the penultimate features "
+    "are taken. To these the basic expressions are not new; the compound ones are, though each joins two basic ones. Basic episodes are "
+    "of real test faces, compound ones of faces that the procedural renderer draws; chance is one over the number of classes, 7 and 11 "
+    "unless the configuration names fewer. Intervals are over episodes and trainings, not over faces: all episodes draw from the same "
+    "ones, so a small distance from chance may be theirs.",
     measures={},
     cells=cells,
     comparisons=comparisons,

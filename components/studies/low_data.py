@@ -56,7 +56,7 @@ def comparisons(results: Results) -> list[Comparison]:
     return found
 
 
-def figure(results: Results) -> Figure:
+def figure(results: Results, config: Config) -> Figure:
     """UAR by the number of real faces with labels, one colour a remedy; the dashed line is synthetic faces alone."""
     series: dict[str, dict[float, Interval]] = {}
     for arm in results.arms:

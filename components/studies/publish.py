@@ -47,7 +47,7 @@ def publish(
     found = as_json(study, results, config, facts, workspace)
     with whole_folder(out) as work:
         record = Record(work)
-        record.figure(PLOT, study.figure(results), title=study.title, caption=study.question)
+        record.figure(PLOT, study.figure(results, config), title=study.title, caption=study.question)
         for table in study.tables_of(results):
             record.table(table.title, shown_table(table, found["arms"]))
         for arm, measures in found["arms"].items():

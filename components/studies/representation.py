@@ -85,7 +85,7 @@ def comparisons(results: Results) -> list[Comparison]:
     return found
 
 
-def figure(results: Results) -> Figure:
+def figure(results: Results, config: Config) -> Figure:
     """UAR of every encoder by both readers."""
     encoders = list(dict.fromkeys(arm.rpartition(" (")[0] for arm in results.arms))
     series = {

@@ -57,7 +57,7 @@ def comparisons(results: Results) -> list[Comparison]:
     return [each for each in dict.fromkeys(wanted) if each.ours != each.theirs and {each.ours, each.theirs} <= set(arms)]
 
 
-def figure(results: Results) -> Figure:
+def figure(results: Results, config: Config) -> Figure:
     """UAR by the number of faces, one colour a kind of faces; the dashed line is the real training set alone."""
     series: dict[str, dict[float, Interval]] = {}
     for arm in results.arms:

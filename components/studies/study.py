@@ -33,7 +33,7 @@ class Study:
     measures: Mapping[str, str]
     cells: Callable[[Config, Sizes, int], list[Cell]]
     comparisons: Callable[[Results], list[Comparison]]
-    figure: Callable[[Results], Figure]
+    figure: Callable[[Results, Config], Figure]
     notes: Callable[[Results, Config], list[str]] = lambda results, config: []
     tables: Callable[[Results], list[TableOf]] | None = None
 

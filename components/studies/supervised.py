@@ -41,14 +41,8 @@ def budget(config: Config, *, phases: int = 1) -> dict[str, int]:
 
 def run(cell: Cell, bench: Bench, work: Path) -> Outcome:
     """Train on the cell's parts, predict the real test split; the split is read after the training alone. `work` keeps a checkpoint."""
-    section = bench.config.classifiers.model_copy(update={**cell.settings.get("changes", {}), "patience": 0})  # equal steps
-    model = create(
-        section.backbone, bench.common.expressions, image_size=bench.common.image_size, seed=bench.seed(cell), dropout=section.dropout,
-        drop_path=section.drop_path,
-    )  # fmt: skip
     started = time.perf_counter()
-    phases = [(part,) for part in cell.parts] if cell.settings.get("phases", 1) > 1 else [cell.parts]
-    found = [_phase(number, parts, model, section, cell, bench, work) for number, parts in enumerate(phases)]
+    model, found = trained(cell, bench, work)
     seconds = time.perf_counter() - started
     test = bench.test()
     probabilities = predict(model, test.images, device=bench.device)
@@ -61,7 +55,7 @@ def run(cell: Cell, bench: Bench, work: Path) -> Outcome:
 
 
 @dataclass(frozen=True)
-class _Phase:
+class Phase:
     """What one phase saw and reached."""
 
     images: int
@@ -69,7 +63,18 @@ class _Phase:
     val_uar: float
 
 
-def _phase(number: int, parts: Sequence[Part], model: Network, section: Classifiers, cell: Cell, bench: Bench, work: Path) -> _Phase:
+def trained(cell: Cell, bench: Bench, work: Path) -> tuple[Network, list[Phase]]:
+    """The network that the cell's parts and settings make, and its phases; `work` keeps a checkpoint."""
+    section = bench.config.classifiers.model_copy(update={**cell.settings.get("changes", {}), "patience": 0})  # equal steps
+    model = create(
+        section.backbone, bench.common.expressions, image_size=bench.common.image_size, seed=bench.seed(cell), dropout=section.dropout,
+        drop_path=section.drop_path,
+    )  # fmt: skip
+    phases = [(part,) for part in cell.parts] if cell.settings.get("phases", 1) > 1 else [cell.parts]
+    return model, [_phase(number, parts, model, section, cell, bench, work) for number, parts in enumerate(phases)]
+
+
+def _phase(number: int, parts: Sequence[Part], model: Network, section: Classifiers, cell: Cell, bench: Bench, work: Path) -> Phase:
     """Train `model` on the parts together; it ends with the weights of its best epoch on val, from which the next phase goes on."""
     train, seed = bench.examples(parts, repeat=cell.repeat), bench.seed(cell)
     labels = train.targets.argmax(axis=1) if section.class_balanced else None
@@ -79,7 +84,7 @@ def _phase(number: int, parts: Sequence[Part], model: Network, section: Classifi
         device=bench.device, draw=draw, checkpoint=work / ("checkpoint" if number == 0 else f"checkpoint-{number}"), **recipe(section),
     )  # fmt: skip
     steps = cell.settings["epochs"] * -(-draw.rows // section.batch_size)
-    return _Phase(len(train), steps, max(epoch["val_uar"] for epoch in history))
+    return Phase(len(train), steps, max(epoch["val_uar"] for epoch in history))
 
 
 def test_metrics(test: RealFaces, probabilities: np.ndarray) -> dict[str, Metric]:

@@ -74,7 +74,7 @@ def comparisons(results: Results) -> list[Comparison]:
     ]
 
 
-def figure(results: Results) -> Figure:
+def figure(results: Results, config: Config) -> Figure:
     """UAR and accuracy of every source."""
     series = {title: {arm: results.figure(arm, key) for arm in results.arms} for title, key in (("UAR", "uar"), ("accuracy", "accuracy"))}
     return interval_bars(series, ylabel="on real test faces, by prompts")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import psutil
 import pytest
 
@@ -80,6 +81,16 @@ def test_damaged_shards_of_an_unfinished_stage_are_removed_and_whole_ones_stay(w
     shard_path(partial, 2).write_bytes(b"")
     open_partial(workspace.stage("synthesis"), "same")
     assert [path.name for path in partial.glob("*.parquet")] == ["images-00003.parquet"]
+
+
+def test_arrays_of_an_unfinished_stage_that_were_cut_off_are_removed(workspace: Workspace) -> None:
+    partial = open_partial(workspace.stage("feranno"), "same")
+    for name in ("whole", "short", "empty"):
+        np.save(partial / f"{name}.npy", np.arange(1000))
+    (partial / "short.npy").write_bytes((partial / "short.npy").read_bytes()[:-7])
+    (partial / "empty.npy").write_bytes(b"")
+    open_partial(workspace.stage("feranno"), "same")
+    assert [path.name for path in partial.glob("*.npy")] == ["whole.npy"]
 
 
 @pytest.mark.parametrize(
