@@ -31,7 +31,7 @@ data/faces: data.dvc $(READY)
 	@dvc pull --quiet data/faces && touch data/faces # of the registry, what the repository holds
 
 test: $(READY_TO_TEST) data/faces ## run the tests, the smoke pipeline among them
-	@python -m pytest
+	@python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 $(READY_TO_TEST): requirements-test.lock $(READY)
 	@echo "installing requirements-test.lock into $(VENV)"

@@ -1,12 +1,17 @@
-"""What tests share: one torch thread, a project of their own, a Prefect server of the session."""
+"""What tests share: one torch thread, a project of their own, a home of Prefect for every process that runs tests."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if "PREFECT_HOME" not in os.environ:  # else two processes of pytest-xdist would share the user's own database
+    os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="synfer-prefect-")
+    atexit.register(shutil.rmtree, os.environ["PREFECT_HOME"], ignore_errors=True)
 
 import pytest
 import torch
