@@ -98,8 +98,8 @@ def make_release(config: Config, workspace: Workspace) -> Made:
     if new:
         run_stage(_STAGE, config, workspace)
         write_json(workspace.stage(_STAGE) / _MADE_FROM, wanted | {"sha256": sha256(folder)})
-    elif place not in data_digests(workspace.root):
-        track(workspace, folder)
+    else:
+        track(workspace, folder)  # a checkout may have brought an older data.dvc
     images = json.loads((workspace.stage(_STAGE) / "release.json").read_text(encoding="utf-8"))["images"]
     return Made(name, place, data_digests(workspace.root)[place], images, new)
 

@@ -119,9 +119,15 @@ def test_a_step_that_fails_says_what_is_done_and_the_repeated_call_does_the_rest
     assert call(capsys, "--name", "first", "--tag", "--push", *licensed)[0] == 0
 
 
-def test_artifacts_that_changed_make_another_release(project: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_artifacts_that_changed_make_another_release_and_an_older_registry_is_renewed(
+    project: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert ": 70 images, made" in call(capsys)[1]
-    assert "nothing has changed" in call(capsys)[1]
+    registry, digest = project.root / "data.dvc", data_digests(project.root)["data/synthetic/laptop"]
+    registry.write_text(registry.read_text().replace(digest, "0123456789abcdef0123456789abcdef.dir"))  # as a checkout of it leaves it
+    out = call(capsys)[1]
+    assert "nothing has changed" in out and f"data.dvc: {digest}" in out
+    assert data_digests(project.root)["data/synthetic/laptop"] == digest
     (project.data / "synthetic" / "laptop" / "CARD.md").write_text("by hand")
     assert ": 70 images, made" in call(capsys)[1]
     write_json(project.stage("validation") / "result.json", RESULT | {"warning": ["one"]})
