@@ -22,7 +22,7 @@ from mlflow.models.model import ModelInfo
 from components.audits.finding import RESULT
 from components.classifier_scores import RealFaces, read_test
 from components.fer_models import class_probabilities
-from components.promotion.gate import Finding, Scored, check_scores, check_verdicts, compare
+from components.promotion.gate import Finding, Scored, Verdict, check_scores, check_verdicts, compare
 from components.promotion.logged_model import log_classifier
 from components.promotion.model_card import model_card
 from components.promotion.registry import CHALLENGER, CHAMPION, GATE, GATE_REASON, Registry
@@ -38,6 +38,13 @@ LINEAGE_TAGS = ("data.dvc_md5", "git.commit", "prefect.flow_run")
 CONTENT = "content"
 """Tag of a version: digest of all that it was made from."""
 _RESAMPLES = 1000
+_DESCRIPTION = """Facial expressions. The description of a version is its model card, with the gate's reasons.
+
+- `champion` is in use, `challenger` is the last version that passed the gate, `previous` was champion before.
+- To promote: the pencil beside a version's aliases, type `champion`, Enter, Save, and load the page again. The flow `watch-promotion` then
+  completes the hand-over. The same on a command line: `synfer promote`, `synfer rollback`.
+- The button *Promote model* is another thing: it copies a version to another registered model.
+"""
 
 
 def run(
@@ -59,7 +66,8 @@ def run(
     scored = Scored(number, class_probabilities(classifier, faces.images, common))
     findings = judge(registry, section, common, faces, scored, verdicts=verdict_files)
     lineage = _lineage() | {name: version.tags[name] for name in LINEAGE_TAGS if name in version.tags}  # of the run that made it
-    tags = {**lineage, **_gate_tags(findings), **_metric_tags(metrics), "test.digest": test_digest(test)}
+    # MLflow's list of versions keeps this order and cuts off long ones: what decides comes first.
+    tags = {**_gate_tags(findings), **_metric_tags(metrics), "test.digest": test_digest(test), **lineage}
     for key, value in tags.items():
         registry.client.set_model_version_tag(section.model_name, number, key, value)
     card = model_card(
@@ -120,7 +128,7 @@ def _content(
         "common": common.model_dump(mode="json", exclude={"device", "threads"}),
         "weights": weights,
         "metrics": {key: asdict(metric) for key, metric in metrics.items()},
-        "verdicts": {name: _verdict(path) for name, path in verdicts.items()},
+        "verdicts": {name: asdict(_verdict(path)) for name, path in verdicts.items()},
         "test": test,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -140,8 +148,7 @@ def _new_version(registry: Registry, info: ModelInfo, content: str) -> ModelVers
     The tag of its content comes in the same step, so that there is no moment at which a killed call leaves a version that nobody knows.
     """
     if not registry.exists:
-        text = "Facial expressions; versions and their cards come from stage registration"
-        registry.client.create_registered_model(registry.name, description=text)
+        registry.client.create_registered_model(registry.name, description=_DESCRIPTION)
     return registry.client.create_model_version(
         registry.name, source=info.model_uri, run_id=info.run_id, model_id=info.model_id, tags={CONTENT: content}
     )
@@ -154,9 +161,9 @@ def _lineage() -> dict[str, str]:
     return {name: tags[name] for name in LINEAGE_TAGS if name in tags}
 
 
-def _verdict(path: Path) -> tuple[bool, list[str]]:
+def _verdict(path: Path) -> Verdict:
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return bool(result["success"]), list(result.get("critical", []))
+    return Verdict(bool(result["success"]), tuple(result.get("critical", ())), tuple(result.get("warning", ())))
 
 
 def _gate_tags(findings: list[Finding]) -> dict[str, str]:

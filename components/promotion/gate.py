@@ -27,6 +27,21 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What an earlier stage said: whether the data passed, and the names of what did not hold, critical or a warning."""
+
+    passed: bool
+    critical: tuple[str, ...] = ()
+    warning: tuple[str, ...] = ()
+
+    def words(self) -> str:
+        """`passed`, with its warnings named, or `did not pass: names`."""
+        if not self.passed:
+            return f"did not pass: {', '.join(self.critical)}"
+        return f"passed, warnings: {', '.join(self.warning)}" if self.warning else "passed"
+
+
+@dataclass(frozen=True)
 class Scored:
     """A version's probabilities float (N, K) of the test faces, columns in the order of the classes."""
 
@@ -65,14 +80,18 @@ def compare(
     ]
     changes = {name: change_of(recall_of(index)) for index, name in enumerate(classes) if (truth == index).any()}
     fallen = {name: change for name, change in changes.items() if change.value < -section.max_class_drop and change.high < 0}
-    text = ", ".join(f"{name} {cell(change, signed=True)}" for name, change in fallen.items())
-    allowed = f"more than {section.max_class_drop:g} against champion {champion.version}"
-    return [*rows, Finding("max_class_drop", not fallen, f"fallen by {allowed}: {text}" if fallen else f"no class has fallen by {allowed}")]
+    return [*rows, Finding("max_class_drop", not fallen, _classes_in_words(section.max_class_drop, champion.version, changes, fallen))]
 
 
-def check_verdicts(verdicts: Mapping[str, tuple[bool, Sequence[str]]]) -> list[Finding]:
-    """What other stages said: name (validation, audit) -> whether it passed, and the names of what did not."""
-    return [
-        Finding(name, passed, f"{name} passed" if passed else f"{name} did not pass: {', '.join(failed)}")
-        for name, (passed, failed) in verdicts.items()
-    ]
+def _classes_in_words(limit: float, version: str, changes: Mapping[str, Interval], fallen: Mapping[str, Interval]) -> str:
+    """The classes that have fallen; where none has, the lowest change of all, which may be chance and must be seen all the same."""
+    by = f"by more than {limit:g} against champion {version}"
+    if fallen:
+        return f"fallen {by}: " + ", ".join(f"{name} {cell(change, signed=True)}" for name, change in fallen.items())
+    lowest = min(changes, key=lambda name: changes[name].value)
+    return f"no class has fallen {by} beyond chance; the lowest change is {lowest} {cell(changes[lowest], signed=True)}"
+
+
+def check_verdicts(verdicts: Mapping[str, Verdict]) -> list[Finding]:
+    """What other stages said, by name (validation, audit)."""
+    return [Finding(name, verdict.passed, f"{name} {verdict.words()}") for name, verdict in verdicts.items()]

@@ -87,7 +87,7 @@ class Registry:
             self.client.set_registered_model_alias(self.name, CHAMPION, number)
             return self._complete(by=by or _user(), why=force or "promoted")
 
-    def rollback(self, *, by: str = "", why: str = "rolled back") -> HandOver:
+    def rollback(self, *, by: str = "", why: str = "") -> HandOver:
         """Give the place back to the champion before; raises PromotionError if there was none."""
         with tracking.registry_lock(self.workspace):
             handed = self.history()
@@ -96,9 +96,11 @@ class Registry:
             left, back = handed[-1], handed[-2]
             self.version(back)
             self.client.set_registered_model_alias(self.name, CHAMPION, back)
-            self._tag(left, "rolled_back", f"{_now()} by {by or _user()}: {why}")
+            self._tag(left, "rolled_back", f"{_now()} by {by or _user()}{f': {why}' if why else ''}")
             self._set_history(handed[:-1])
-            return self._write(HandOver(self.name, back, left, _now(), by or _user(), why))
+            # The reason is about the version that leaves; beside the one that comes back it must not look like its own.
+            reason = f"rollback ({why})" if why else "rollback"
+            return self._write(HandOver(self.name, back, left, _now(), by or _user(), reason))
 
     def hand_over(self, *, by: str = "MLflow's browser") -> HandOver | None:
         """Complete a promotion that somebody made by moving the alias; None if nobody did."""

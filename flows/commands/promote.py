@@ -35,7 +35,7 @@ def promote(
 
 def rollback(
     model: Model = None,
-    reason: Annotated[str, typer.Option(help="Why; kept with the version that loses the place.")] = "rolled back",
+    reason: Annotated[str, typer.Option(help="Why; kept with the version that loses the place.")] = "",
 ) -> None:
     """Give the place of champion back to the version that held it before.
 

@@ -47,6 +47,13 @@ def test_the_gate_lets_noise_of_one_class_pass_and_stops_a_lower_mean() -> None:
     assert failed(Registration(max_uar_drop=0.05), scored("2", (0.77, 0.78, 0.79)), champion) == {}
 
 
+def test_the_lowest_change_is_told_though_no_class_has_fallen() -> None:
+    rivals = scored("2", (0.85, 0.85, 0.79)), scored("1", (0.8, 0.8, 0.8))
+    told = {finding.rule: finding for finding in compare(Registration(), TRUTH, *rivals, classes=CLASSES, resamples=200, seed=0)}
+    assert told["max_class_drop"].passed
+    assert "; the lowest change is fear -0.010 (" in told["max_class_drop"].reason
+
+
 def test_the_minimum_scores_are_told_with_their_intervals() -> None:
     low, sure = check_scores(Registration(min_uar=0.9, max_ece=0.5), TRUTH, scored("1", (0.8, 0.8, 0.8)), resamples=200, seed=0)
     assert (low.passed, sure.passed) == (False, True)
@@ -80,6 +87,7 @@ def test_the_place_passes_to_the_challenger_and_back(registry: Registry) -> None
     assert (back.champion, back.over) == ("1", "2")
     assert aliases(registry) == {CHAMPION: "1"}
     assert registry.version("2").tags["rolled_back"].endswith("by Ada: too many false alarms")
+    assert registry.version("1").tags["promoted"].endswith("over version 2: rollback (too many false alarms)")
     with pytest.raises(PromotionError, match="faces has had no champion before; versions: 1, 2, 3"):
         registry.rollback()
 

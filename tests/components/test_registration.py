@@ -178,6 +178,13 @@ def test_a_failed_audit_holds_a_version_back(tracked_workspace: Workspace, stage
     assert version("1").tags["validation_status"] == "passed"
 
 
+def test_warnings_of_earlier_stages_are_told_and_hold_nothing_back(tracked_workspace: Workspace, stages: Path) -> None:
+    write_verdict([MEMORY, replace(MEMORY, name="balance", severity="warning", success=False)], stages / "audit")
+    assert register(tracked_workspace, "first")["alias"] == "champion"
+    assert version("1").tags["gate.reason"].startswith("validation passed; audit passed, warnings: balance; UAR is")
+    assert "- passed: audit passed, warnings: balance" in version("1").description
+
+
 def test_a_champion_with_other_classes_is_not_compared_in_silence(tracked_workspace: Workspace, stages: Path) -> None:
     save(create("resnet10t", DEFAULT_EXPRESSIONS[:5], image_size=64, seed=1), stages / "classifiers" / "real", {})
     five = Common(expressions=DEFAULT_EXPRESSIONS[:5])
