@@ -11,7 +11,7 @@ from components.studies.division import Sizes
 from components.studies.pool import AUS, GUIDANCE, RECTIFICATION, TEXT
 from components.studies.results import Comparison, Results
 from components.studies.study import Study, TableOf
-from components.studies.supervised import KIND, budget
+from components.studies.supervised import KIND, UNSCALED, budget
 from synfer.config import Config
 
 TITLES = {TEXT: "text", AUS: "+ AUs", GUIDANCE: "+ guidance", RECTIFICATION: "+ rectification"}
@@ -49,7 +49,8 @@ def figure(results: Results, config: Config) -> Figure:
 def tables(results: Results) -> list[TableOf]:
     """Faces and classifiers have measures of their own."""
     faces, trained = ([prefix + name for name in TITLES.values()] for prefix in (FACES, ""))
-    seen = {"judge agrees": "accuracy", "KID": "kid", "KID floor": "kid_floor", "precision": "precision", "recall": "recall"}
+    kid = {"KID, spread of its subsets": "kid", "KID floor": "kid_floor"}
+    seen = {"judge agrees": "accuracy", **kid, "precision": "precision", "recall": "recall"}
     return [
         TableOf("The faces, by the judge; of + rectification those that are used, with their labels", tuple(faces), seen),
         TableOf("Classifiers trained on them, on real test faces", tuple(trained), STUDY.measures),
@@ -62,7 +63,7 @@ STUDY = Study(
     question="What do action units, guidance and rectification add to text, for the faces and for what they teach?",
     method="The same plan of faces, with the same seeds, is drawn from text alone, with action units, and under guidance; rectification "
     "changes the labels of the last ones. A judge without any other role rates the faces; a classifier trained on them alone is tested on "
-    "real ones.",
+    "real ones. " + UNSCALED,
     measures={"UAR": "uar", "accuracy": "accuracy", "macro-F1": "macro_f1", "NLL": "nll", "ECE": "ece"},
     cells=cells,
     comparisons=comparisons,

@@ -91,11 +91,11 @@ class Bench:
         return read_test(self.pool.corpus / "test", rows, self.common)
 
     def images(self, parts: Sequence[Part], *, repeat: int) -> np.ndarray:
-        """Images uint8 (N, S, S, 3) of the parts, without their labels."""
-        return self.examples(parts, repeat=repeat).images
+        """Images uint8 (N, S, S, 3) of the parts, without their labels; of unlabelled faces also those that the annotators reject."""
+        return np.concatenate([self._images(part, repeat) for part in parts])
 
     def captioned(self, parts: Sequence[Part], *, repeat: int) -> tuple[np.ndarray, list[str]]:
-        """Images uint8 (N, S, S, 3) of the parts and their captions, without generated faces whose label is not what was asked."""
+        """Images uint8 (N, S, S, 3) of the parts and their captions, without generated faces that do not show what was asked."""
         found = [pair for part in parts for pair in self._captioned(part, repeat)]
         return np.concatenate([images for images, _ in found]), [text for _, texts in found for text in texts]
 
@@ -114,6 +114,12 @@ class Bench:
             return found.take(np.arange(min(part.count, len(found))))
         return self._real(part.faces, part.count, repeat)
 
+    def _images(self, part: Part, repeat: int) -> np.ndarray:
+        if part.faces != UNLABELLED:
+            return self._part(part, repeat).images
+        folder, rows = self.rows(part, repeat=repeat)
+        return load_images(folder, rows["sample_id"].tolist(), size=self.common.image_size)
+
     def _captioned(self, part: Part, repeat: int) -> list[tuple[np.ndarray, list[str]]]:
         if part.faces != SYNTHETIC:
             places = [self.rows(part, repeat=repeat)]
@@ -121,7 +127,7 @@ class Bench:
             blocks, left = range(-(-part.count // self.pool.block)), part.count % self.pool.block
             rows = [self.synthetic_rows(part.drawn, number) for number in blocks]
             rows[-1] = rows[-1].iloc[: left or None]
-            told = [each[each.get("label", each["expression"]) == each["expression"]] for each in rows]
+            told = [each[shows_what_was_asked(each)] for each in rows]
             places = [(self.pool.faces(part.drawn, number).stage("synthesis"), each) for number, each in zip(blocks, told, strict=True)]
         size = self.common.image_size
         return [(load_images(folder, each["sample_id"].tolist(), size=size), each["caption"].tolist()) for folder, each in places]
@@ -141,3 +147,10 @@ class Bench:
         folder, rows = self.pool.faces(drawn, number).stage("synthesis"), self.synthetic_rows(drawn, number)
         read: Callable[..., Examples] = rectified_examples if DRAWINGS[drawn].rectified else labelled_examples
         return read(folder, rows, classes=self.common.expressions, size=self.common.image_size)
+
+
+def shows_what_was_asked(rows: pd.DataFrame) -> pd.Series:
+    """Rows that rectification, where there was any, has neither given another label nor rejected."""
+    if "label" not in rows.columns:
+        return pd.Series(True, index=rows.index)
+    return (rows["label"] == rows["expression"]) & (rows["action"] != "reject")

@@ -35,9 +35,14 @@ def results_page(studies: Sequence[Mapping[str, Any]]) -> str:
         "# Results of the studies\n\n"
         "Written by `make results` from `reports/studies/*.json`, which `synfer study ...` leaves; nothing that was measured is\n"
         "left out. [studies.md](studies.md) says how the studies work. A difference is paired by test face and by seed; where its\n"
-        "interval holds 0 it is none that can be told. Intervals hold the chance of faces and of trainings together."
+        "interval holds 0 it is none that can be told. Intervals hold the chance of faces and of trainings together. Each interval is\n"
+        f"for itself: {_by_chance(sum(len(found['comparisons']) for found in studies))}."
     )
     return "\n\n".join([head, *(map(_section, studies) if studies else [_EMPTY])]) + "\n"
+
+
+def _by_chance(differences: int) -> str:
+    return f"of {differences} differences at 95 %, about {differences / 20:.0f} would exclude 0 if there were none at all"
 
 
 def _section(found: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from components.studies.division import Sizes
 from components.studies.pool import RECTIFICATION
 from components.studies.results import Comparison, Results
 from components.studies.study import Study
-from components.studies.supervised import KIND, budget
+from components.studies.supervised import KIND, UNSCALED, budget
 from synfer.config import Config
 from synfer.metrics.bootstrap import Interval
 
@@ -49,7 +49,7 @@ def comparisons(results: Results) -> list[Comparison]:
             Comparison(f"{share}, {WITH}", share, "generated faces help"),
             Comparison(f"{share}, {FIRST}", share, "learning from generated faces first helps"),
             Comparison(f"{share}, {AUGMENTED}", share, "stronger augmentation helps"),
-            Comparison(f"{share}, {RESAMPLED}", share, "balanced classes help"),
+            *([Comparison(f"{share}, {RESAMPLED}", share, "balanced classes help")] if _can_be_balanced(share, results) else []),
             Comparison(f"{share}, {WITH}", f"{share}, {AUGMENTED}", "generated faces help more than stronger augmentation"),
             Comparison(f"{share}, {FIRST}", f"{share}, {WITH}", "generated faces first, then the real ones, beats both mixed"),
         ]
@@ -69,6 +69,12 @@ def figure(results: Results, config: Config) -> Figure:
     return interval_curves({title: series}, xlabel="real faces with labels", levels=levels, level=ALONE, width=7.5, spread=0.06)
 
 
+def _can_be_balanced(share: str, results: Results) -> bool:
+    """Whether there is more than a face a class; of one a class both arms draw the same."""
+    found = results.arms[share].probabilities
+    return found is not None and (results.arms[share].mean("train_images") or 0) > found.shape[2]
+
+
 def _name(share: float) -> str:
     return f"{100 * share:g} % real"
 
@@ -79,7 +85,8 @@ STUDY = Study(
     question="Where few real faces have labels, do generated ones help, and more than stronger augmentation or balanced classes?",
     method="A share of the real training set, another draw with every seed, alone and with as many generated faces as the whole real set "
     "has, mixed or learnt first. Every arm makes the same number of optimiser steps. Generator, guide and annotators are the same at every "
-    "share: what they have learned from is in the table of models, and it is more than the share.",
+    "share: what they have learned from is in the table of models, and it is more than the share. The epoch is chosen on all val faces "
+    "at every share. " + UNSCALED,
     measures={"UAR": "uar", "accuracy": "accuracy", "macro-F1": "macro_f1", "NLL": "nll", "ECE": "ece"},
     cells=cells,
     comparisons=comparisons,

@@ -46,7 +46,7 @@ class Drawing:
 
 
 DRAWINGS = {
-    TEXT: Drawing({"au_guidance_scale": 0.0, "semantic_guidance": 0.0}, rectified=False),
+    TEXT: Drawing({"au_guidance_scale": 0.0, "au_cfg_interval": (0.0, 1.0), "semantic_guidance": 0.0}, rectified=False),
     AUS: Drawing({"semantic_guidance": 0.0}, rectified=False),
     GUIDANCE: Drawing({}, rectified=False),
     RECTIFICATION: Drawing({}, rectified=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from components.plots import interval_bars
 from components.record import Metric
 from components.studies.bench import Bench
-from components.studies.cell import LABELLED, SYNTHETIC, Cell, Outcome, Part
+from components.studies.cell import LABELLED, SYNTHETIC, UNLABELLED, Cell, Outcome, Part
 from components.studies.division import Sizes
 from components.studies.encoders import RANDOM, TEST, TRAIN, VAL, encoded, encoder_settings
 from components.studies.pool import RECTIFICATION
@@ -24,6 +25,7 @@ from synfer.config import Config
 
 KIND = "representation"
 PROBE, NEIGHBOURS = "linear probe", "k-NN"
+ALL_REAL = "all real"
 
 
 def sources(config: Config, sizes: Sizes) -> dict[str, tuple[Part, ...]]:
@@ -33,19 +35,22 @@ def sources(config: Config, sizes: Sizes) -> dict[str, tuple[Part, ...]]:
     return {"real": (real,), "synthetic": (synthetic,), "real + synthetic": (real, synthetic)}
 
 
-def encoder_cells(study: str, kind: str, config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
-    """A cell an encoder: fresh weights, and every method on every source."""
+def encoder_cells(
+    study: str, kind: str, config: Config, sizes: Sizes, repeat: int, *, more: Mapping[str, tuple[Part, ...]] | None = None
+) -> list[Cell]:
+    """A cell an encoder: fresh weights, and every method on every source, and on those that are named in `more`."""
     found = [Cell(study, RANDOM, repeat, kind, (), {"encoder": encoder_settings(config, RANDOM, 0)})]
     for method in config.studies.methods:
-        for source, parts in sources(config, sizes).items():
+        for source, parts in {**sources(config, sizes), **(more or {})}.items():
             settings = encoder_settings(config, method, sum(part.count for part in parts))
             found.append(Cell(study, f"{method}, {source}", repeat, kind, parts, {"encoder": settings}))
     return found
 
 
 def cells(config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
-    """Every encoder, read by a linear probe and by its nearest neighbours."""
-    found = encoder_cells(STUDY.name, KIND, config, sizes, repeat)
+    """Every encoder, read by a linear probe and by its nearest neighbours; real faces without labels are a source of their own here."""
+    faces = {ALL_REAL: (Part(LABELLED, sizes.labelled), Part(UNLABELLED, sizes.unlabelled))} if sizes.unlabelled else {}
+    found = encoder_cells(STUDY.name, KIND, config, sizes, repeat, more=faces)
     return [
         Cell(STUDY.name, f"{cell.arm} ({reader})", repeat, KIND, cell.parts, {**cell.settings, "reader": reader})
         for cell in found
@@ -79,10 +84,11 @@ def comparisons(results: Results) -> list[Comparison]:
         found += [
             Comparison(real, f"{RANDOM} ({PROBE})", f"{method} on real faces learns something"),
             Comparison(synthetic, f"{RANDOM} ({PROBE})", f"{method} on generated faces learns something"),
-            Comparison(synthetic, real, f"{method} learns more from many generated faces than from the real ones"),
+            Comparison(synthetic, real, f"{method} learns more from many generated faces than from the real ones with labels"),
+            Comparison(synthetic, f"{method}, {ALL_REAL} ({PROBE})", f"{method} learns more from generated faces than from all real ones"),
             Comparison(both, real, f"generated faces add to what {method} learns from real ones"),
         ]
-    return found
+    return [each for each in found if each.theirs in arms]  # all real faces may have labels
 
 
 def figure(results: Results, config: Config) -> Figure:
@@ -109,7 +115,8 @@ STUDY = Study(
     question="What does self-supervised pre-training learn from generated faces, beside real ones?",
     method="Every encoder makes about the same number of optimiser steps, in whole epochs, and sees no label; random is the network with "
     "fresh weights. Then its features are frozen: a linear probe, or the nearest neighbours, learn expressions from the labelled real "
-    "training faces, and are tested on real ones. Generated faces are as many as study scaling draws at most.",
+    "training faces, and are tested on real ones. Generated faces are as many as study scaling draws at most; all real are the faces with "
+    "labels and those without.",
     measures={"UAR": "uar", "accuracy": "accuracy", "macro-F1": "macro_f1", "NLL": "nll", "ECE": "ece"},
     cells=cells,
     comparisons=comparisons,

@@ -10,7 +10,7 @@ from components.studies.division import Sizes
 from components.studies.pool import RECTIFICATION
 from components.studies.results import Comparison, Results
 from components.studies.study import Study
-from components.studies.supervised import KIND, budget
+from components.studies.supervised import KIND, UNSCALED, budget
 from synfer.config import Config
 from synfer.metrics.bootstrap import Interval
 
@@ -101,7 +101,7 @@ STUDY = Study(
     "annotators have labelled?",
     method="Every arm trains the same network from the same weights with the same number of optimiser steps, and chooses its epoch on real "
     "val faces. The control, pseudo-labels, are real faces of other people, labelled by the members that also rectify the generated ones: "
-    "without it a gain may only be what these members know.",
+    "without it a gain may only be what these members know. " + UNSCALED,
     measures={"UAR": "uar", "accuracy": "accuracy", "macro-F1": "macro_f1", "NLL": "nll", "ECE": "ece"},
     cells=cells,
     comparisons=comparisons,

@@ -24,6 +24,12 @@ from synfer.metrics.classification import METRICS
 from synfer.seeding import derive_seed
 
 KIND = "supervised"
+UNSCALED = (
+    "NLL and ECE are of probabilities as they were trained, without a temperature: they tell what the targets were like (annotators' votes "
+    "leave a network less sure than it is right, labels do not) more than what the faces are worth."
+)
+"""Of the pages whose arms learn from votes and from labels."""
+
 _EPOCHS, _STEPS = 10, 50  # looks at val, of which the best is kept: at most so many, and so many steps apart
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from components.plots import interval_bars
+from components.plots import interval_dots
 from components.record import Metric
 from components.studies.bench import Bench
 from components.studies.cell import Cell, Outcome
@@ -75,9 +75,22 @@ def comparisons(results: Results) -> list[Comparison]:
 
 
 def figure(results: Results, config: Config) -> Figure:
-    """UAR and accuracy of every source."""
+    """UAR and accuracy of every source; the dashed line is chance."""
     series = {title: {arm: results.figure(arm, key) for arm in results.arms} for title, key in (("UAR", "uar"), ("accuracy", "accuracy"))}
-    return interval_bars(series, ylabel="on real test faces, by prompts")
+    title = "on real test faces, by prompts"
+    return interval_dots({title: series}, xlabel="UAR, accuracy", levels={title: _chance(config)}, level="chance")
+
+
+def notes(results: Results, config: Config) -> list[str]:
+    """What guessing would reach, and who is above it."""
+    chance = _chance(config)
+    above = [arm for arm in results.arms if results.figure(arm, "uar").low > chance]
+    steps = f"{config.studies.image_text_steps:,} steps of {config.classifiers.pretrain_batch_size} faces"
+    return [f"Chance: {chance:.3f}. After about {steps}, above it with the whole interval: {', '.join(above) or 'no source'}."]
+
+
+def _chance(config: Config) -> float:
+    return 1 / len(config.common.expressions)
 
 
 STUDY = Study(
@@ -85,10 +98,12 @@ STUDY = Study(
     title="Classes by their words",
     question="After training on faces and their captions alone, how well does a model find the expression that a prompt names?",
     method="An image encoder and a small text encoder learn together to put a face beside its caption (contrastive, as CLIP), about as "
-    "many steps in every arm. No class label is used, but captions name the expression where somebody has said it: this measures how well "
-    "words carry a class, not whether a class can be guessed that no caption ever named. A class is the mean direction of its prompts.",
+    "many steps in every arm. No class label is used but to choose the epoch, on val; captions name the expression where somebody has said "
+    "it: this measures how well words carry a class, not whether a class can be guessed that no caption ever named. A class is the mean "
+    "direction of its prompts.",
     measures={"UAR": "uar", "accuracy": "accuracy", "macro-F1": "macro_f1", "NLL": "nll", "ECE": "ece"},
     cells=cells,
     comparisons=comparisons,
     figure=figure,
+    notes=notes,
 )

@@ -66,7 +66,7 @@ def sample_latents(
     """Latents (N, C, h, w). `semantic` steers towards the classes `targets` (N,); sample i depends on its own seed alone.
 
     `cfg_interval` is the share of the steps (0 = first, noisiest) in which classifier-free guidance acts, `au_cfg_interval` that of the
-    AUs' scale where it differs.
+    AUs' scale where it differs; outside of it a scale is 1, the plain condition. With `au_guidance_scale` 0 the AUs have no say at all.
     Denoising starts from each seed's own noise, or from `initial_noise` (N, C, h, w), see `synfer.diffusion.layout`.
     """
     count, device = len(conditions.seeds), backbone.device
@@ -76,6 +76,8 @@ def sample_latents(
         raise SynferError(f"initial noise is {tuple(noise.shape)}; {count} samples of {backbone.name} start from {expected}")
     latents = noise.to(device, backbone.unet.dtype) * scheduler.init_noise_sigma
     aus = torch.as_tensor(conditions.aus, dtype=torch.float32, device=device)
+    if au_guidance_scale == 0:  # by the scale alone they would act outside of their interval
+        aus, au_guidance_scale, au_cfg_interval = unspecified(count, device=device), guidance_scale, cfg_interval
     prompt_embeds, empty = backbone.embed(conditions.captions), backbone.embed([""]).expand(count, -1, -1)
     steering = semantic.start(backbone, aus, targets, steps=num_inference_steps) if semantic is not None else None
     for index, timestep in enumerate(scheduler.timesteps):

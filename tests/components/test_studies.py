@@ -12,6 +12,7 @@ import pytest
 
 from components.embedded_corpus import write_corpus
 from components.record import Metric
+from components.studies.bench import shows_what_was_asked
 from components.studies.catalogue import NAMES, find_study
 from components.studies.cell import LABELLED, SYNTHETIC, UNLABELLED, Cell, Outcome, Part, is_finished, read_outcome, write_outcome
 from components.studies.cost import passes_of
@@ -19,11 +20,11 @@ from components.studies.division import Sizes, StudyError, divide, nested_order,
 from components.studies.document import headline_table, results_page
 from components.studies.pool import RECTIFICATION, Pool
 from components.studies.publish import publish
-from components.studies.results import Comparison, Results, verdict
+from components.studies.results import Comparison, Repeats, Results, verdict
 from components.studies.run import StudyRun
 from components.workspace import Workspace
 from flows.study_run import PRESETS
-from synfer.config import Config, load_config
+from synfer.config import Config, Evaluation, load_config
 from synfer.manifest import read_manifest
 from synfer.metrics.bootstrap import Interval
 from synfer.vocabulary import DEFAULT_EXPRESSIONS
@@ -122,6 +123,24 @@ def test_low_data_takes_every_share_with_each_remedy(laptop: Config) -> None:
     assert first.parts == (Part(SYNTHETIC, 100, RECTIFICATION), Part(LABELLED, 25))
     assert first.settings["phases"] == 2
     assert arms["5 % real, class-balanced"].settings["changes"] == {"class_balanced": True}
+
+
+def test_a_face_a_class_is_not_compared_with_balanced_classes() -> None:
+    def outcomes(images: int) -> Repeats:
+        table = np.full((2, K), 1 / K)
+        rows = pd.DataFrame({"sample_id": ["a", "b"], "identity": "", "truth": DEFAULT_EXPRESSIONS[:2]})
+        rows[[f"p_{name}" for name in DEFAULT_EXPRESSIONS]] = table
+        return Repeats("real", (Outcome({"train_images": Metric(images)}, rows),))
+
+    shares = {"1 % real": outcomes(K), "5 % real": outcomes(36)}
+    asked = find_study("low_data").comparisons(Results(shares, Evaluation(), 0))
+    assert [each.theirs for each in asked if each.ours.endswith("class-balanced")] == ["5 % real"]
+
+
+def test_captions_of_faces_that_show_something_else_teach_nothing() -> None:
+    rows = pd.DataFrame({"expression": "fear", "label": ["fear", "fear", "anger"], "action": ["keep", "reject", "relabel"]})
+    assert shows_what_was_asked(rows).tolist() == [True, False, False]
+    assert shows_what_was_asked(rows[["expression"]]).all()
 
 
 def test_a_cell_is_known_by_what_it_does_and_not_by_its_name() -> None:
@@ -270,8 +289,8 @@ def test_an_absent_corpus_is_told_unless_its_size_is_expected(workspace: Workspa
 def test_studies_share_encoders_and_pay_for_them_once(workspace: Workspace, laptop: Config) -> None:
     assumed = laptop.model_copy(update={"studies": laptop.studies.model_copy(update={"expected_train": 3000, "seeds": 1})})
     run = StudyRun("representation", assumed, workspace)
-    assert run.cost.trainings == 3, "two readers look at each of three trained encoders"
-    assert len(run.cells) == 2 * (1 + 3)
+    assert run.cost.trainings == 4, "two readers look at each of four trained encoders"
+    assert len(run.cells) == 2 * (1 + 4)
 
 
 def test_one_study_at_a_time(tracked_workspace: Workspace, laptop: Config) -> None:

@@ -68,6 +68,15 @@ def test_the_scale_of_the_aus_may_act_where_the_captions_does_not(backbone):
     torch.testing.assert_close(draw(cfg_interval=(0.2, 0.6), au_cfg_interval=(0.2, 0.6)), draw(cfg_interval=(0.2, 0.6)))
 
 
+def test_aus_without_a_scale_have_no_say_in_any_step(backbone):
+    def draw(intensity):
+        asked = Conditions(["happy expression"] * 2, np.full((2, AU_COUNT), intensity, np.float32), [1, 2])
+        intervals = {"cfg_interval": (0.2, 0.6), "au_cfg_interval": (0.2, 0.8)}
+        return sample_latents(backbone, asked, num_inference_steps=5, guidance_scale=3.0, au_guidance_scale=0.0, **intervals)
+
+    torch.testing.assert_close(draw(5.0), draw(np.nan), atol=0, rtol=0)
+
+
 def test_decoded_images_are_bytes_of_the_backbones_size(backbone):
     images = decode(backbone, sample_latents(backbone, conditions([1, 2, 3]), num_inference_steps=2))
     assert images.shape == (3, 32, 32, 3)
