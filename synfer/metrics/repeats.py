@@ -1,8 +1,10 @@
 """Intervals of repeated trainings: faces and trainings are both drawn with replacement, so that the interval holds the chance of either.
 
 S trainings with different seeds predict the same N faces; the value is the mean over trainings. People are drawn instead of faces where
-several faces show one person. Of three trainings the bootstrap knows little: training counts for too little rather than too much. With one
-training the interval holds the randomness of the faces alone. (Hierarchical bootstrap: Saravanan et al. 2020, arXiv 2007.07797.)
+several faces show one person. Drawing S of S trainings has (S - 1) / S of their variance, so the distance of a drawn mean from the mean of
+all is stretched by the root of S / (S - 1) (Davison and Hinkley 1997, section 2.3). Of three trainings the bootstrap still knows little:
+where trainings differ much, its intervals are too short. With one training the interval holds the randomness of the faces alone.
+(Hierarchical bootstrap: Saravanan et al. 2020, arXiv 2007.07797.)
 """
 
 from __future__ import annotations
@@ -99,7 +101,10 @@ def _check_pairs(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 def _interval(values: Values, trainings: int, groups: int, n: int, resamples: int, confidence: float, seed: int) -> Interval:
     means, chosen = [], np.random.default_rng([seed, 1])  # of faces and of trainings: streams of their own
+    stretch = (trainings / (trainings - 1)) ** 0.5 if trainings > 1 else 1.0
     for counts in resample_counts(groups, resamples, seed):
         drawn = values(counts)
-        means.append(np.take_along_axis(drawn, chosen.integers(0, trainings, drawn.shape), axis=1).mean(axis=1))
+        taken = np.take_along_axis(drawn, chosen.integers(0, trainings, drawn.shape), axis=1).mean(axis=1)
+        of_all = drawn.mean(axis=1)
+        means.append(of_all + stretch * (taken - of_all))
     return percentiles(float(values(np.ones((1, groups))).mean()), np.concatenate(means), confidence, n)

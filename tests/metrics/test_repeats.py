@@ -52,7 +52,7 @@ def test_equal_predictions_differ_by_exactly_nothing() -> None:
 
 
 def test_a_pair_that_shares_its_luck_has_a_narrow_interval() -> None:
-    base = trainings([0.1, 0.5])
+    base = trainings([0.2, 0.3, 0.5])
     better = base.copy()
     better[:, :90] = np.eye(K)[TRUTH[:90]]  # the same trainings, never wrong on the first ninety faces
     assert repeated_difference(ACCURACY, TRUTH, better, base).low > 0
@@ -75,6 +75,12 @@ def test_means_of_episodes() -> None:
     assert found.value == pytest.approx(values.mean())
     assert found.low < found.value < found.high
     assert mean_difference(values + 0.1, values).low == pytest.approx(0.1)
+
+
+def test_few_trainings_count_with_their_whole_variance() -> None:
+    apart = np.stack([np.full(50, -1.0), np.full(50, 1.0)])  # no chance but that of training: variance 2 of one, 1 of the mean of two
+    found = repeated_mean(apart, resamples=4000)
+    assert (found.low, found.high) == pytest.approx((-np.sqrt(2), np.sqrt(2)))  # drawn are -1, 0, 0, 1, of variance 1 / 2; doubled
 
 
 def test_what_does_not_fit_together_is_told() -> None:
