@@ -20,6 +20,7 @@ from components.stages import STAGES
 from flows.form import Overlay, Override, StageName
 from flows.pipeline_run import PipelineRun
 from flows.project import load_project
+from flows.starts import check_starts
 from synfer.errors import SynferError
 
 
@@ -72,6 +73,7 @@ registration = _stage_task("registration")
 
 
 _FIRST, _LAST = next(iter(STAGES)), list(STAGES)[-1]
+_MOST_KILLS = 50  # the journal counts those in which a stage got no further; this is for what dies before the first one
 
 
 def _run_name() -> str:
@@ -97,6 +99,7 @@ def pipeline(
         start: First stage to run; what the earlier ones have left is used.
         stop: Last stage to run.
     """
+    check_starts(_MOST_KILLS)
     workspace, config = load_project(overlays, overrides)
     run = PipelineRun(workspace, config, start=start, stop=stop, flow_run_id=str(flow_run.get_id()))
     with run.alone(), run.tracked(str(flow_run.get_name())):

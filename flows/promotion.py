@@ -12,6 +12,7 @@ from prefect.settings import get_current_settings
 from components.promotion.registry import Registry
 from flows.events import tell_promotion
 from flows.project import load_project
+from flows.starts import check_starts
 
 
 def has_server() -> bool:
@@ -36,6 +37,7 @@ def watch_promotion(model: str = "") -> str:
     Args:
         model: Name of the registered model; empty for that of the configuration.
     """
+    check_starts()
     workspace, config = load_project()
     registry = Registry(workspace, model or config.registration.model_name)
     if not registry.exists:

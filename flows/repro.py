@@ -8,6 +8,7 @@ from prefect.logging import get_run_logger
 
 from components.dvc_repro import changed_metrics, repro_lines
 from flows.project import load_project
+from flows.starts import check_starts
 
 
 @flow(name="repro", log_prints=False)
@@ -17,6 +18,7 @@ def repro(force: bool = False) -> None:
     Args:
         force: Rebuild all of them, whether anything changed or not.
     """
+    check_starts()
     workspace, _ = load_project()
     logger = get_run_logger()
     for line in repro_lines(workspace, force=force):

@@ -61,7 +61,7 @@ class Services:
         self.root = root
         self.folder = root / ".prefect"
 
-    def alone(self) -> AbstractContextManager[None]:
+    def alone(self) -> AbstractContextManager[object]:
         """Wait until nobody else starts or stops services of the project."""
         self.folder.mkdir(exist_ok=True)
         return locked(self.folder)

@@ -26,6 +26,7 @@ from components.studies.run import StudyRun
 from flows.artifacts import ProgressBar, stage_page
 from flows.form import Overlay, Override, Preset, StudyName
 from flows.project import console, shown
+from flows.starts import check_starts
 from flows.study_run import open_study
 
 _SHOWN = ("uar", "accuracy", "basic 1-shot")  # the first of these that a cell measured is shown
@@ -78,6 +79,7 @@ def study(
     """
     place = Path(corpus) if corpus else None
     run = open_study(name, preset=preset, seeds=seeds or None, corpus=place, overlays=overlays, overrides=overrides)
+    check_starts(progress=run.last_finished)
     _Told(run).go()
 
 

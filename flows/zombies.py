@@ -1,8 +1,9 @@
 """Runs whose process is gone: found by their missing heartbeats, marked as crashed, and put in the queue again.
 
 A worker that lives tells of a flow run that died. Where both are killed nobody does: the run stays `Running` for ever and holds its place
-in its work pool and in its deployment's `concurrency_limit`. Two automations of the server itself, so that no worker is needed, mend that.
-What starts again is the same flow run with the same parameters; the pipeline then takes what is finished (`components.journal`).
+in its work pool and in its deployment's `concurrency_limit`. Automations of the server itself, so that no worker is needed, mend that.
+What starts again is the same flow run with the same parameters; the pipeline then takes what is finished (`components.journal`). Runs that
+come no further end as failed: those that start by themselves (`flows.starts`), those that cannot even start by an automation.
 
     python -m flows.zombies     # installs them on the server that PREFECT_API_URL names; a second call changes nothing
 """
@@ -19,9 +20,11 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 
 FIND, CONTINUE = "synfer: a run without a heartbeat has crashed", "synfer: a crashed run is continued"
+GIVE_UP = "synfer: a run that cannot start has failed"
+MOST_STARTS = 5
 SILENCE = timedelta(seconds=120)
 """Four heartbeats of `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` (30 s, see `flows.prefect_home`)."""
-_BEAT = "prefect.flow-run.heartbeat"
+_BEAT, _AGAIN = "prefect.flow-run.heartbeat", "prefect.flow-run.AwaitingRetry"
 _ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "Suspended", "Paused")}
 _OURS = {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.synfer"}  # the tag of every deployment of prefect.yaml
 
@@ -38,8 +41,14 @@ def automations(silence: timedelta = SILENCE) -> list[Automation]:
         expect={"prefect.flow-run.Crashed"}, match=runs, match_related=ours, for_each={"prefect.resource.id"},
         posture=Posture.Reactive, threshold=1, within=timedelta(0),
     )  # fmt: skip
+    # A crash before `Running` leaves the run count as it was. Counted is the event of `CONTINUE`, which comes after that of the crash.
+    stuck = EventTrigger(
+        after={"prefect.flow-run.Pending"}, expect={_AGAIN}, match=runs, match_related=ours,
+        for_each={"prefect.resource.id", "prefect.run-count"}, posture=Posture.Reactive, threshold=MOST_STARTS, within=timedelta(hours=6),
+    )  # fmt: skip
     gone = f"no heartbeat for {silence.total_seconds():.0f} s: its process is gone"
     again = "continued after a crash: what is finished is kept"
+    never = f"it crashed {MOST_STARTS} times before its flow could start; the log of its worker says why"
     return [
         Automation(
             name=FIND,
@@ -49,9 +58,15 @@ def automations(silence: timedelta = SILENCE) -> list[Automation]:
         ),
         Automation(
             name=CONTINUE,
-            description="The next free worker takes the run up again; the pipeline ends as failed where it comes no further.",
+            description="The next free worker takes the run up again; one that comes no further ends as failed.",
             trigger=crashed,
             actions=[ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message=again)],
+        ),
+        Automation(
+            name=GIVE_UP,
+            description="A flow that cannot be imported, or an image that cannot be loaded, would be tried for ever.",
+            trigger=stuck,
+            actions=[ChangeFlowRunState(state=StateType.FAILED, message=never)],
         ),
     ]
 

@@ -52,6 +52,11 @@ class StudyRun:
         return [cell for cell in self.cells if not is_finished(self.folder_of(cell))]
 
     @property
+    def last_finished(self) -> float:
+        """When a cell was last finished, of whatever study (seconds since 1970); 0 if none was."""
+        return max((folder.stat().st_mtime for folder in (self.workspace.studies / _CELLS).glob("[!.]*")), default=0.0)
+
+    @property
     def jobs(self) -> list[Job]:
         """What must be made before the pending cells can run."""
         return self.pool.jobs(self.pending)

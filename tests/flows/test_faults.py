@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -9,17 +10,20 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import mlflow
 import pytest
-from prefect.client.schemas.objects import StateType
+import yaml
+from prefect.client.schemas.objects import State, StateType
 
 from benchmarks.faults import copy_project
 from components import tracking
 from components.journal import NAME
 from components.workspace import Workspace
-from flows.zombies import CONTINUE, FIND, automations
+from flows.starts import kills_in_a_row
+from flows.zombies import CONTINUE, FIND, GIVE_UP, automations
 
 COMMAND = [sys.executable, "-m", "flows.cli", "flow", "pipeline", "--config", "smoke", "--to", "fer_models"]
 
@@ -75,9 +79,28 @@ def test_a_killed_flow_is_continued_and_of_two_at_once_one_keeps_what_the_other_
 
 
 def test_a_run_without_heartbeat_crashes_and_a_crashed_one_is_put_in_the_queue_again() -> None:
-    find, again = automations()
-    assert (find.name, again.name) == (FIND, CONTINUE)
+    find, again, give_up = automations()
+    assert (find.name, again.name, give_up.name) == (FIND, CONTINUE, GIVE_UP)
     assert {"prefect.flow-run.heartbeat", "prefect.flow-run.Completed", "prefect.flow-run.Crashed"} <= find.trigger.expect
     assert [action.state for action in find.actions] == [StateType.CRASHED]
     assert again.trigger.expect == {"prefect.flow-run.Crashed"}
     assert [(action.state, action.name) for action in again.actions] == [(StateType.SCHEDULED, "AwaitingRetry")]
+    assert give_up.trigger.expect == {f"prefect.flow-run.{action.name}" for action in again.actions}, "after the crash, never before"
+    assert "prefect.run-count" in give_up.trigger.for_each, "starts that reached the flow are not counted"
+    assert [action.state for action in give_up.actions] == [StateType.FAILED], "which no worker that tells of a crash takes back"
+
+
+def test_kills_are_counted_since_the_run_got_further_or_was_started_by_a_person() -> None:
+    names = ("Running", "Crashed", "Failed", "Running", "Crashed", "Running", "Crashed", "Running")
+    states = [State(type=name.upper(), timestamp=datetime.fromtimestamp(number, UTC)) for number, name in enumerate(names, start=1)]
+    assert kills_in_a_row(states[::-1]) == 2
+    assert kills_in_a_row(states[:2]) == 1
+    assert kills_in_a_row(states, progress=6.0) == 1
+    assert kills_in_a_row(states, progress=8.0) == 0
+
+
+def test_every_flow_begins_with_the_count_of_its_starts(root: Path) -> None:
+    flows = {entry["entrypoint"] for entry in yaml.safe_load((root / "prefect.yaml").read_text())["deployments"]}
+    for file, name in (entrypoint.split(":") for entrypoint in flows):
+        (found,) = (node for node in ast.parse((root / file).read_text()).body if isinstance(node, ast.FunctionDef) and node.name == name)
+        assert any("check_starts(" in ast.unparse(line) for line in found.body[:4]), file
