@@ -47,8 +47,8 @@ def track(workspace: Workspace, folder: Path) -> str:
     return data_digests(workspace.root)[place]
 
 
-def project_lock(workspace: Workspace) -> AbstractContextManager[None]:
-    """One call of DVC that writes, of all processes of a project on this machine; the others wait."""
+def project_lock(workspace: Workspace) -> AbstractContextManager[int]:
+    """One call of DVC that writes, of all processes of a project on this machine; the others wait. Yields the lock's descriptor."""
     return locked(workspace.root / ".dvc" / "tmp" / "synfer.lock")
 
 

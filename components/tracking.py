@@ -143,7 +143,7 @@ def _end_interrupted(run_id: str) -> None:
             client.set_terminated(run.info.run_id, "KILLED")
 
 
-def registry_lock(workspace: Workspace) -> AbstractContextManager[None]:
+def registry_lock(workspace: Workspace) -> AbstractContextManager[int]:
     """One writer of aliases at a time on this machine."""
     return locked(workspace.mlruns / ".registry.lock")
 

@@ -69,10 +69,10 @@ class Workspace:
         """The same project, with its stages in another folder."""
         return Workspace(self.root, folder)
 
-    def exclusive(self, *, on_wait: Callable[[], None] | None = None) -> AbstractContextManager[None]:
+    def exclusive(self, *, on_wait: Callable[[], None] | None = None) -> AbstractContextManager[int | None]:
         """Be the only one on this machine that writes stages; `on_wait` is called once if another run has them now.
 
-        A process that the holder has started with `environment_inside` does not wait for it.
+        A process that the holder has started with `environment_inside` does not wait for it. Yields the lock's descriptor, if it has one.
         """
         return nullcontext() if os.environ.get(_INSIDE) == str(self.root.resolve()) else locked(self.root, on_wait=on_wait)
 

@@ -119,11 +119,11 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+def locked(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[int]:
     """Hold a lock that one process of this machine has at a time; `on_wait` is called once if another one has it now.
 
     `path` is a folder, or a file that is made and stays: what counts is the lock on it, which the system drops when its holder ends,
-    however it ends.
+    however it ends. Yields the descriptor that holds it: a program that inherits it holds the lock too, until both have ended.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
@@ -134,6 +134,6 @@ def locked(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator
             if on_wait is not None:
                 on_wait()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)  # releases the lock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -196,6 +197,7 @@ from components.dvc_repro import repro_lines
 from components.workspace import Workspace
 print(*repro_lines(Workspace(Path(sys.argv[1]))), sep="\\n")
 """
+WAITS = "while not Path('go').exists(): time.sleep(0.05)\nPath('made').write_text('by dvc')"
 STAGE = "import sys; from pathlib import Path; from components.workspace import Workspace; "
 STAGE += "exec('with Workspace(Path.cwd()).exclusive(): Path(\\'made\\').write_text(\\'by dvc\\')')"
 
@@ -218,6 +220,38 @@ def test_a_release_and_a_repro_at_once_wait_for_one_another_and_both_end(workspa
     assert repro.returncode == 0, said
     assert (workspace.root / "made").read_text() == "by dvc"
     assert "data/synthetic/small" in (workspace.root / "data.dvc").read_text()
+
+
+def test_a_repro_whose_caller_was_killed_keeps_the_project_until_dvc_has_ended(workspace: Workspace, root: Path) -> None:
+    (workspace.root / "stage.py").write_text("import time\nfrom pathlib import Path\nPath('begun').touch()\n" + WAITS)
+    (workspace.root / "dvc.yaml").write_text(f"stages:\n  one:\n    cmd: {sys.executable} stage.py\n    outs: [made]\n")
+    repro = subprocess.Popen(
+        [sys.executable, "-c", REPRO, str(workspace.root)], env={**os.environ, "PYTHONPATH": str(root)}, stdout=subprocess.DEVNULL
+    )
+    while not (workspace.root / "begun").exists():
+        assert repro.poll() is None
+        time.sleep(0.05)
+    below = psutil.Process(repro.pid).children(recursive=True)
+    repro.kill()
+    repro.wait()
+    held = [_is_held(place) for place in (workspace.root, workspace.root / ".dvc" / "tmp" / "synfer.lock")]
+    (workspace.root / "go").touch()
+    assert psutil.wait_procs(below, timeout=200)[1] == []
+    assert held == [True, True], "the stage still wrote"
+    with workspace.exclusive():
+        assert (workspace.root / "made").read_text() == "by dvc"
+
+
+def _is_held(path: Path) -> bool:
+    """Whether some process holds the lock on a folder or file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _waits_for_a_lock(pid: int) -> bool:
