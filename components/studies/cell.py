@@ -1,8 +1,8 @@
 """A cell of a study: one arm with one seed. Its folder is named by a hash of all that its result depends on: one run serves all studies.
 
 The folder `artifacts/studies/cells/<hash>/` holds `cell.json` (what it is), `metrics.json` (figures as {value, low, high, n}) and
-`predictions.parquet`: a row a test face with `sample_id`, `truth` and `p_<class>`, or a row an episode with `sample_id` and
-`value_<measure>`.
+`predictions.parquet`: a row a test face with `sample_id`, `truth` and `p_<class>`, or with how often it was right and
+asked, `hits_<measure>` and `asked_<measure>`.
 """
 
 from __future__ import annotations

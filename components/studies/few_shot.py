@@ -9,8 +9,9 @@ how well known classes lie together, and not few-shot learning. Compound express
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,9 +25,9 @@ from components.studies.cell import Cell, Outcome
 from components.studies.division import Sizes
 from components.studies.encoders import COMPOUND, RANDOM, SUPERVISED, TEST, compound_faces, encoded
 from components.studies.representation import encoder_cells
-from components.studies.results import VALUE, Comparison, Results
+from components.studies.results import ASKED, HITS, Comparison, Results
 from components.studies.study import Study, TableOf
-from synfer.classifiers.few_shot import few_shot
+from synfer.classifiers.few_shot import query_hits
 from synfer.config import Config
 from synfer.seeding import derive_seed
 from synfer.vocabulary import COMPOUNDS
@@ -43,7 +44,8 @@ def measure(kind: str, shots: int) -> str:
 
 def cells(config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
     """The encoders of study representation and classifiers of study scaling, in episodes of every number of shots."""
-    episodes = {"shots": sorted(config.studies.shots), "queries": config.studies.queries, "episodes": config.studies.episodes}
+    section = config.studies
+    episodes = {"shots": sorted(section.shots), "queries": section.queries, "episodes": section.episodes, "rows": "faces"}
     found = [*encoder_cells(STUDY.name, KIND, config, sizes, repeat), *_supervised_cells(config, sizes, repeat)]
     return [Cell(cell.study, cell.arm, repeat, KIND, cell.parts, {**cell.settings, **episodes}) for cell in found]
 
@@ -60,25 +62,42 @@ def _supervised_cells(config: Config, sizes: Sizes, repeat: int) -> list[Cell]:
 
 
 def run(cell: Cell, bench: Bench, work: Path) -> Outcome:
-    """Accuracy of every episode on real test faces, and on rendered faces of compound expressions; the same episodes for every encoder."""
+    """How often real test faces, and rendered ones of compound expressions, are recognised; the same episodes for every encoder."""
     started = time.perf_counter()
-    found, test, settings = encoded(cell, bench, work), bench.test(), cell.settings
-    kinds = {BASIC: (found.of[TEST], test.truth)}
-    if (compounds := compound_faces(bench)) is not None:
-        kinds[NEW] = (found.of[COMPOUND], compounds.labels)
-    columns = {}
-    for kind, (features, labels) in kinds.items():
-        for shots in settings["shots"]:
-            seed = derive_seed(bench.common.seed, "studies", "episodes", kind, shots)
-            columns[f"{VALUE}_{measure(kind, shots)}"] = few_shot(
-                features, np.asarray(labels), ways=len(np.unique(labels)), shots=shots, queries=settings["queries"],
-                episodes=settings["episodes"], seed=seed,
-            )  # fmt: skip
+    found, test, compounds = encoded(cell, bench, work), bench.test(), compound_faces(bench)
+    rows = test.rows[["sample_id", "identity"]]
+    parts = [_hits(BASIC, found.of[TEST], test.truth, rows, cell.settings, bench)]
+    if compounds is not None:
+        ids = [f"{NEW}-{number:05d}" for number in range(len(compounds.labels))]
+        rows = pd.DataFrame({"sample_id": ids, "identity": ids})  # each is of a person of its own
+        parts.append(_hits(NEW, found.of[COMPOUND], compounds.labels, rows, cell.settings, bench))
+    hits = pd.concat(parts, ignore_index=True).fillna(0)  # a face is not asked in episodes of the other kind
     images = sum(part.count for part in cell.parts)
     metrics = {"train_images": Metric(images, n=images), "seconds": Metric(time.perf_counter() - started)}
-    means = {name.removeprefix(f"{VALUE}_"): Metric(float(values.mean()), n=len(values)) for name, values in columns.items()}
-    ids = [f"episode-{number:05d}" for number in range(settings["episodes"])]
-    return Outcome({**metrics, **means}, pd.DataFrame({"sample_id": ids, **columns}))
+    return Outcome({**metrics, **_shares(hits)}, hits)
+
+
+def _hits(
+    kind: str, features: np.ndarray, labels: np.ndarray, rows: pd.DataFrame, settings: Mapping[str, Any], bench: Bench
+) -> pd.DataFrame:
+    """The rows with how often each face was recognised and asked in the episodes of every number of shots."""
+    columns: dict[str, np.ndarray] = {}
+    for shots in settings["shots"]:
+        name = measure(kind, shots)
+        columns[HITS + name], columns[ASKED + name] = query_hits(
+            features, np.asarray(labels), ways=len(np.unique(labels)), shots=shots, queries=settings["queries"],
+            episodes=settings["episodes"], seed=derive_seed(bench.common.seed, "studies", "episodes", kind, shots),
+        )  # fmt: skip
+    return rows.assign(**columns)
+
+
+def _shares(hits: pd.DataFrame) -> dict[str, Metric]:
+    """Share of right answers of every measure; n is how many faces were asked."""
+    found = {}
+    for name in (column.removeprefix(HITS) for column in hits.columns if column.startswith(HITS)):
+        right, asked = hits[HITS + name], hits[ASKED + name]
+        found[name] = Metric(float(right.sum() / asked.sum()), n=int((asked > 0).sum()))
+    return found
 
 
 def comparisons(results: Results) -> list[Comparison]:
@@ -114,7 +133,7 @@ def figure(results: Results, config: Config) -> Figure:
         measures = _measures(results, kind)
         panels[_TITLES[kind]] = {shots: {arm: results.figure(arm, name) for arm in results.arms} for shots, name in measures.items()}
         levels[_TITLES[kind]] = chance
-    return interval_dots(panels, xlabel="accuracy of an episode", levels=levels, level="chance")
+    return interval_dots(panels, xlabel="share of queries recognised", levels=levels, level="chance")
 
 
 def tables(results: Results) -> list[TableOf]:
@@ -159,8 +178,8 @@ STUDY = Study(
     "seen no label; and classifiers of study scaling, trained with the labels of the basic expressions, of which the penultimate features "
     "are taken. To these the basic expressions are not new; the compound ones are, though each joins two basic ones. Basic episodes are "
     "of real test faces, compound ones of faces that the procedural renderer draws; chance is one over the number of classes, 7 and 11 "
-    "unless the configuration names fewer. Intervals are over episodes and trainings, not over faces: all episodes draw from the same "
-    "ones, so a small distance from chance may be theirs.",
+    "unless the configuration names fewer. Episodes that hold the same faces are not independent, so intervals are over the people who are "
+    "recognised, and over trainings.",
     measures={},
     cells=cells,
     comparisons=comparisons,

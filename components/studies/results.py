@@ -17,10 +17,10 @@ from synfer.classifiers.examples import class_indices
 from synfer.config import Evaluation
 from synfer.metrics.bootstrap import Interval
 from synfer.metrics.classification import METRICS
-from synfer.metrics.repeats import mean_difference, repeated_difference, repeated_interval, repeated_mean
+from synfer.metrics.repeats import repeated_difference, repeated_interval, repeated_share, share_difference
 
-VALUE = "value"
-"""Beginning of the columns `value_<measure>` of rows that have values instead of probabilities, such as the accuracies of an episode."""
+HITS, ASKED = "hits_", "asked_"
+"""Beginnings of the columns of rows that have no probabilities: how often a face was right, and how often it was asked, by measure."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Repeats:
 
     @cached_property
     def probabilities(self) -> np.ndarray | None:
-        """Float (S, N, K), None where rows have a value instead."""
+        """Float (S, N, K), None where rows have hits instead."""
         columns = [name for name in self.frame.columns if name.startswith("p_")]
         return np.stack([outcome.predictions[columns].to_numpy() for outcome in self.outcomes]) if columns and self.ids else None
 
@@ -49,14 +49,15 @@ class Repeats:
         """The rows of the first training."""
         return self.outcomes[0].predictions
 
-    def values(self, measure: str) -> np.ndarray:
-        """Float (S, N) of rows that have values."""
-        return np.stack([outcome.predictions[f"{VALUE}_{measure}"].to_numpy() for outcome in self.outcomes])
+    def shares(self, measure: str) -> tuple[np.ndarray, np.ndarray]:
+        """Hits and times asked, int (S, N), of rows that have them."""
+        hits, asked = (np.stack([each.predictions[name + measure].to_numpy() for each in self.outcomes]) for name in (HITS, ASKED))
+        return hits, asked
 
     @property
     def measures(self) -> list[str]:
-        """Measures of rows that have values."""
-        return [name.removeprefix(f"{VALUE}_") for name in self.frame.columns if name.startswith(f"{VALUE}_")]
+        """Measures of rows that have hits."""
+        return [name.removeprefix(HITS) for name in self.frame.columns if name.startswith(HITS)]
 
     @cached_property
     def truth(self) -> np.ndarray:
@@ -125,7 +126,8 @@ class Results:
         if ours.ids != theirs.ids:
             raise StudyError(f"{comparison.name}: the arms have predicted different images and cannot be paired")
         if ours.probabilities is None or theirs.probabilities is None:
-            return mean_difference(ours.values(comparison.measure), theirs.values(comparison.measure), **self._settings)
+            shares = (arm.shares(comparison.measure) for arm in (ours, theirs))
+            return share_difference(*shares, groups=ours.groups, **self._settings)
         metric = METRICS[comparison.measure]
         return repeated_difference(metric, ours.truth, ours.probabilities, theirs.probabilities, groups=ours.groups, **self._settings)
 
@@ -135,7 +137,7 @@ class Results:
 
     def _figure(self, repeats: Repeats, measure: str) -> Interval:
         if measure in repeats.measures:
-            return repeated_mean(repeats.values(measure), **self._settings)
+            return repeated_share(*repeats.shares(measure), groups=repeats.groups, **self._settings)
         if repeats.probabilities is None or measure not in METRICS:
             return _as_interval(repeats.outcomes[0].metrics[measure])
         return repeated_interval(METRICS[measure], repeats.truth, repeats.probabilities, groups=repeats.groups, **self._settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,18 +33,39 @@ def draw_episode(labels: np.ndarray, *, ways: int, shots: int, queries: int, see
 
 
 def few_shot(features: np.ndarray, labels: np.ndarray, *, ways: int, shots: int, queries: int, episodes: int, seed: int = 0) -> np.ndarray:
-    """Accuracy float (episodes,) of nearest prototypes in features (N, D) with labels (N,); see `draw_episode`."""
+    """Accuracy float (episodes,) of nearest prototypes in features (N, D) with labels (N,); see `draw_episode`.
+
+    Episodes that are drawn from the same examples are not independent: for the interval of an accuracy resample examples, see `query_hits`.
+    """
     check_rows("few-shot", features, len(labels))
     sizes = {"ways": ways, "shots": shots, "queries": queries}
-    drawn = (draw_episode(labels, **sizes, seed=derive_seed(seed, "episode", index)) for index in range(episodes))
-    return np.array([episode_accuracy(features, episode) for episode in drawn])
+    return np.array([recognised(features, episode).mean() for episode in _episodes(labels, sizes, episodes, seed)])
 
 
-def episode_accuracy(features: np.ndarray, episode: Episode) -> float:
-    """Share of the queries whose nearest prototype, the mean of a class's support features (N, D), is their own (arXiv:1703.05175)."""
+def query_hits(
+    features: np.ndarray, labels: np.ndarray, *, ways: int, shots: int, queries: int, episodes: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the same episodes: how often each example was recognised, and how often it was a query, both int (N,)."""
+    check_rows("few-shot", features, len(labels))
+    hits, asked = np.zeros(len(labels), int), np.zeros(len(labels), int)
+    for episode in _episodes(labels, {"ways": ways, "shots": shots, "queries": queries}, episodes, seed):
+        hits[episode.query] += recognised(features, episode)  # an example is in an episode once
+        asked[episode.query] += 1
+    return hits, asked
+
+
+def recognised(features: np.ndarray, episode: Episode) -> np.ndarray:
+    """Which queries, bool (ways, queries), are nearest to the prototype of their own class: the mean of its support features (N, D).
+
+    Squared Euclidean distance, as in arXiv:1703.05175.
+    """
     prototypes = features[episode.support].mean(axis=1)  # (ways, D)
     distance = np.square(features[episode.query][:, :, None] - prototypes).sum(-1)  # (ways, queries, ways)
-    return float((distance.argmin(-1) == np.arange(len(prototypes))[:, None]).mean())
+    return distance.argmin(-1) == np.arange(len(prototypes))[:, None]
+
+
+def _episodes(labels: np.ndarray, sizes: dict[str, int], count: int, seed: int) -> Iterator[Episode]:
+    return (draw_episode(labels, **sizes, seed=derive_seed(seed, "episode", index)) for index in range(count))
 
 
 def _check(names: np.ndarray, counts: np.ndarray, *, ways: int, shots: int, queries: int) -> None:

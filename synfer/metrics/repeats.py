@@ -45,16 +45,30 @@ def repeated_difference(
     )
 
 
-def repeated_mean(values: np.ndarray, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """Mean of values (S, N), such as the accuracy of N episodes for each of S trainings; both are drawn with replacement."""
-    count = values.shape[1]
-    return _interval(lambda counts: counts @ values.T / count, len(values), count, count, resamples, confidence, seed)
+def repeated_share(
+    hits: np.ndarray, asked: np.ndarray, *, groups: Sequence[object] | None = None, resamples: int = 1000, confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:  # fmt: skip
+    """Mean over S trainings of the share of hits: of each of N faces how often it was right, and how often it was asked, both (S, N).
+
+    A face may be asked any number of times, and never, as in episodes of few-shot classification: those that hold the same face are not
+    independent, so that faces are drawn and not episodes.
+    """
+    values = _of_shares(hits, asked, _membership(groups, hits.shape[1]))
+    return _interval(values, len(hits), _groups(groups, hits.shape[1]), int(asked.any(axis=0).sum()), resamples, confidence, seed)
 
 
-def mean_difference(ours: np.ndarray, theirs: np.ndarray, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """Mean of `ours` minus that of `theirs`, both (S, N), paired by seed and column."""
-    _check_pairs(ours, theirs)
-    return repeated_mean(ours - theirs, resamples=resamples, confidence=confidence, seed=seed)
+def share_difference(
+    ours: tuple[np.ndarray, np.ndarray], theirs: tuple[np.ndarray, np.ndarray], *, groups: Sequence[object] | None = None,
+    resamples: int = 1000, confidence: float = 0.95, seed: int = 0,
+) -> Interval:  # fmt: skip
+    """Share of hits of `ours` minus that of `theirs`, each (hits, asked), paired by seed and face."""
+    _check_pairs(ours[0], theirs[0])
+    count = ours[0].shape[1]
+    member = _membership(groups, count)
+    mine, other = (_of_shares(*each, member) for each in (ours, theirs))
+    n = int(ours[1].any(axis=0).sum())
+    return _interval(lambda counts: mine(counts) - other(counts), len(ours[0]), _groups(groups, count), n, resamples, confidence, seed)
 
 
 def choices_as_probabilities(choices: np.ndarray, classes: int) -> np.ndarray:
@@ -70,6 +84,11 @@ def _of_metric(metric: Metric, truth: np.ndarray, predictions: np.ndarray, membe
     sums = [_sums(metric.rows(truth, table), member) for table in predictions]
     classes = predictions.shape[2]
     return lambda counts: np.stack([metric.combine(counts @ rows, classes) for rows in sums], axis=1)
+
+
+def _of_shares(hits: np.ndarray, asked: np.ndarray, member: np.ndarray | None) -> Values:
+    right, all_ = (_sums(each.T.astype(float), member) for each in (hits, asked))
+    return lambda counts: (counts @ right) / (counts @ all_)
 
 
 def _sums(rows: np.ndarray, member: np.ndarray | None) -> np.ndarray:

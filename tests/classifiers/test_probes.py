@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from synfer.classifiers.feature_rows import FeatureError
-from synfer.classifiers.few_shot import draw_episode, few_shot
+from synfer.classifiers.few_shot import draw_episode, few_shot, query_hits
 from synfer.classifiers.neighbours import knn_probabilities
 from synfer.classifiers.probe import linear_probe
 from synfer.vocabulary import COMPOUNDS
@@ -102,6 +102,15 @@ def test_episodes_are_right_on_separable_features_and_at_chance_on_noise() -> No
     found = few_shot(noise, labels, **sizes, episodes=200)
     assert found.shape == (200,)
     assert found.mean() == pytest.approx(0.2, abs=0.03)
+
+
+def test_hits_of_every_example_are_those_of_the_episodes() -> None:
+    features, labels = clusters(60, apart=2.0, seed=0, classes=4)
+    sizes = {"ways": 3, "shots": 2, "queries": 4, "episodes": 30, "seed": 5}
+    hits, asked = query_hits(features, labels, **sizes)
+    assert asked.sum() == 30 * 3 * 4
+    assert (hits <= asked).all()
+    assert hits.sum() / asked.sum() == pytest.approx(few_shot(features, labels, **sizes).mean())
 
 
 def test_more_shots_make_better_prototypes_and_the_seed_decides_the_episodes() -> None:

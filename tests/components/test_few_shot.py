@@ -16,12 +16,13 @@ from components.studies.cost import cost_of, passes_of
 from components.studies.division import Sizes
 from components.studies.encoders import RANDOM, SUPERVISED, TEST, encoded
 from components.studies.few_shot import BASIC, NEW
-from components.studies.results import Results
+from components.studies.results import ASKED, HITS, Results
 from components.studies.run import StudyRun
 from components.workspace import Workspace
 from synfer.classifiers.models import create
 from synfer.classifiers.predict import features
 from synfer.config import Config, load_config
+from synfer.vocabulary import COMPOUNDS
 
 SIZES = Sizes(labelled=100, unlabelled=210, test=60, source="made up")
 WITHOUT_LABELS = [RANDOM, "simclr, real", "simclr, synthetic", "simclr, real + synthetic"]
@@ -71,7 +72,12 @@ def test_prototypes_form_in_the_penultimate_features_of_the_classifier_that_scal
     (training,) = [cell for cell in scaling.cells(config, run.sizes, 0) if cell.arm == "real"]
     model, _ = supervised.trained(training, run.bench, run.folder / "scaling")
     outcome = few_shot.run(cells["supervised, real"], run.bench, run.folder / "work")
-    assert {"value_basic 1-shot", "value_compound 1-shot"} < set(outcome.predictions.columns)
+    rows = outcome.predictions.set_index("sample_id")
+    compounds = rows.index.str.startswith(NEW)
+    assert len(rows) == len(run.bench.test().images) + compounds.sum()
+    assert (rows.loc[compounds, "asked_basic 1-shot"] == 0).all()
+    assert rows["asked_compound 1-shot"].sum() == 5 * len(COMPOUNDS) * 2
+    assert outcome.metrics["basic 1-shot"].value == rows["hits_basic 1-shot"].sum() / rows["asked_basic 1-shot"].sum()
     found = encoded(cells["supervised, real"], run.bench, run.folder / "work").of[TEST]
     faces, fresh = run.bench.test().images, create(model.architecture, 0, image_size=model.image_size, seed=run.bench.seed(training))
     assert np.allclose(found, features(model, faces), atol=1e-5)
@@ -82,16 +88,18 @@ def test_prototypes_form_in_the_penultimate_features_of_the_classifier_that_scal
 
 
 def results(config: Config, kinds: Mapping[str, Callable[[str], float]]) -> Results:
-    """Episodes of every kind around the accuracy that it gives an arm."""
+    """Faces that are asked a hundred times in every kind of episode, and are right as often as it says of an arm, about."""
     found = []
     for cell in few_shot.STUDY.all_cells(config, SIZES):
         rng = np.random.default_rng(cell.repeat)
-        columns = {
-            f"value_{kind} {shots}-shot": accuracy(cell.arm) + rng.normal(0, 0.01, 40)
-            for kind, accuracy in kinds.items()
-            for shots in (1, 5)
-        }
-        found.append(Outcome({}, pd.DataFrame({"sample_id": [f"e{row}" for row in range(40)], **columns})))
+        columns = {}
+        for kind, accuracy in kinds.items():
+            for shots in (1, 5):
+                name = few_shot.measure(kind, shots)
+                columns[ASKED + name] = np.full(40, 100)
+                columns[HITS + name] = np.rint(100 * accuracy(cell.arm) + rng.normal(0, 1, 40)).astype(int)
+        ids = [f"face-{row}" for row in range(40)]
+        found.append(Outcome({}, pd.DataFrame({"sample_id": ids, "identity": ids, **columns})))
     return Results.of(few_shot.STUDY.all_cells(config, SIZES), found, config.evaluation, seed=0)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from synfer.metrics.bootstrap import difference, interval
 from synfer.metrics.classification import ACCURACY, UAR, MetricError
-from synfer.metrics.repeats import choices_as_probabilities, mean_difference, repeated_difference, repeated_interval, repeated_mean
+from synfer.metrics.repeats import choices_as_probabilities, repeated_difference, repeated_interval, repeated_share, share_difference
 
 K, N = 4, 300
 RNG = np.random.default_rng(0)
@@ -69,18 +69,32 @@ def test_people_are_drawn_where_faces_show_the_same_ones() -> None:
     assert by_person.n == N
 
 
-def test_means_of_episodes() -> None:
-    values = np.random.default_rng(2).random((3, 500))
-    found = repeated_mean(values)
-    assert found.value == pytest.approx(values.mean())
+def test_shares_of_faces_that_were_asked_unequally_often() -> None:
+    rng = np.random.default_rng(2)
+    asked = np.tile(rng.integers(0, 5, 400), (3, 1))
+    hits = rng.binomial(asked, 0.3)
+    found = repeated_share(hits, asked)
+    assert found.value == pytest.approx((hits.sum(1) / asked.sum(1)).mean())
     assert found.low < found.value < found.high
-    assert mean_difference(values + 0.1, values).low == pytest.approx(0.1)
+    assert found.n == (asked[0] > 0).sum()
+    assert share_difference((np.minimum(hits + 1, asked), asked), (hits, asked)).low > 0
+    same = share_difference((hits, asked), (hits, asked))
+    assert (same.low, same.high) == (0, 0)
+
+
+def test_a_face_that_is_asked_often_is_still_one_face() -> None:
+    right = np.arange(40) % 2 == 0
+    once, often = np.ones((1, 40), int), np.full((1, 40), 50)
+    one, many = (repeated_share(asked * right, asked) for asked in (once, often))
+    assert (one.low, one.high) == (many.low, many.high)
 
 
 def test_few_trainings_count_with_their_whole_variance() -> None:
-    apart = np.stack([np.full(50, -1.0), np.full(50, 1.0)])  # no chance but that of training: variance 2 of one, 1 of the mean of two
-    found = repeated_mean(apart, resamples=4000)
-    assert (found.low, found.high) == pytest.approx((-np.sqrt(2), np.sqrt(2)))  # drawn are -1, 0, 0, 1, of variance 1 / 2; doubled
+    asked = np.ones((2, 50))
+    hits = np.stack([np.zeros(50), np.ones(50)])  # no chance but that of training: variance 1 / 2 of one, 1 / 4 of the mean of two
+    found = repeated_share(hits, asked, resamples=4000)
+    half = np.sqrt(0.5)  # drawn are 0, 1/2, 1/2, 1, of variance 1 / 8; doubled
+    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half))
 
 
 def test_what_does_not_fit_together_is_told() -> None:
