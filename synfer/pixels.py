@@ -8,12 +8,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from synfer.errors import SynferError
+
 AT_ONCE = 2**20
 """Pixels that an autoencoder takes at once: 256 images of 64 x 64, four of 512 x 512."""
 
 
+class PixelsError(SynferError):
+    """An array that holds no pixels; the message gives its type and shape."""
+
+
 def to_tensor(images: np.ndarray) -> Tensor:
-    """Pixels uint8 (N, H, W, 3) as float (N, 3, H, W) in [-1, 1]; channels-last in memory, as they came."""
+    """Pixels uint8 (N, H, W, 3) as float (N, 3, H, W) in [-1, 1]; channels-last in memory, as they came.
+
+    Raises PixelsError on any other array: numbers from 0 to 1 would silently become an almost black image.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise PixelsError(f"pixels must be uint8 (N, H, W, 3), found {images.dtype} {images.shape}")
     return torch.from_numpy(np.array(images, order="C")).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 

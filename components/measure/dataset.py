@@ -142,7 +142,8 @@ def rate(model: Classifier, frame: pd.DataFrame, rows: pd.DataFrame, dataset: Pa
     images = load_images(dataset, known["sample_id"].tolist(), size=model.module.image_size)
     found = predict(model, images, device=next(model.module.parameters()).device)
     found = found[:, [model.classes.index(name) for name in classes]].astype(np.float64)
-    probabilities = found / np.maximum(found.sum(axis=1, keepdims=True), 1e-12)
+    total = found.sum(axis=1, keepdims=True)
+    probabilities = np.divide(found, total, out=np.full_like(found, 1 / len(classes)), where=total > 0)  # sure of what it may not answer
     notes = tuple(_notes(model, rows, column, classes))
     return Rated(known, classes, class_indices(known[column].tolist(), classes), probabilities, column, notes)
 

@@ -10,6 +10,8 @@ import numpy as np
 from synfer.errors import SynferError
 from synfer.vocabulary import unknown
 
+_SUM_TOLERANCE = 1e-3
+
 
 class ExamplesError(SynferError):
     """Examples whose parts do not fit together; the message says which and how."""
@@ -19,7 +21,8 @@ class ExamplesError(SynferError):
 class Examples:
     """Images uint8 (N, H, W, 3), targets float (N, K) and weights float (N,).
 
-    Targets are class probabilities (rows sum to 1), or AU intensities 0..5 with NaN where unknown. Images may be a memory map.
+    Targets are class probabilities (rows sum to 1, see `check_class_probabilities`), or AU intensities 0..5 with NaN where unknown. Images
+    may be a memory map. Raises ExamplesError where the three do not fit together, or a weight is negative or no number.
     """
 
     images: np.ndarray
@@ -32,8 +35,8 @@ class Examples:
         if not len(self.images) == len(self.targets) == len(self.weights):
             found = f"{len(self.images)} images, {len(self.targets)} targets, {len(self.weights)} weights"
             raise ExamplesError(f"{found}; the three must agree")
-        if (self.weights < 0).any():
-            raise ExamplesError(f"weights must not be negative, found {self.weights.min():g}")
+        if not (self.weights >= 0).all():
+            raise ExamplesError(f"weights must be numbers that are not negative, found {self.weights.min():g}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -52,6 +55,16 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
     """All examples of the parts, in order."""
     columns = ([getattr(part, name) for part in parts] for name in ("images", "targets", "weights"))
     return Examples(*(np.concatenate(column) for column in columns))
+
+
+def check_class_probabilities(part: Examples, name: str) -> None:
+    """Raise ExamplesError unless the targets of a part (training, validation) are at least 0 and sum to 1 in every row."""
+    sums = part.targets.sum(axis=1, dtype=np.float64)
+    wrong = ~((part.targets >= 0).all(axis=1) & (np.abs(sums - 1) <= _SUM_TOLERANCE))  # NaN compares as false
+    if wrong.any():
+        row = int(wrong.argmax())
+        found = f"{int(wrong.sum())} of {len(wrong)} rows are not, the first is row {row} with sum {sums[row]:.4g}"
+        raise ExamplesError(f"{name} targets must be class probabilities, at least 0 and of sum 1: {found}")
 
 
 def class_indices(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:

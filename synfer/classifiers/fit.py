@@ -13,7 +13,7 @@ from sklearn.metrics import recall_score
 from torch.nn import functional as F
 
 from synfer.classifiers.augment import jitter, mirror, mix_up, random_operations
-from synfer.classifiers.examples import Examples, ExamplesError
+from synfer.classifiers.examples import Examples, ExamplesError, check_class_probabilities
 from synfer.classifiers.loop import History, Schedule, run_loop
 from synfer.classifiers.models import Network
 from synfer.classifiers.predict import predict, predict_aus
@@ -118,7 +118,7 @@ def fit(
     folder an interrupted training goes on. The same seed gives the same weights on the same machine. Raises ExamplesError if the targets do
     not fit the model's outputs, LoopError on a schedule or checkpoint that cannot be followed.
     """
-    _check(model, train, val)
+    _check(model, train, val, objective)
     if mixup and objective is not EXPRESSIONS:
         raise ExamplesError("MixUp is for class probabilities; intensities that are partly unknown cannot be mixed")
     device = torch.device(device)
@@ -142,9 +142,11 @@ def fit(
     )  # fmt: skip
 
 
-def _check(model: Network, train: Examples, val: Examples) -> None:
+def _check(model: Network, train: Examples, val: Examples, objective: Objective) -> None:
     for name, part in (("training", train), ("validation", val)):
         if len(part) == 0:
             raise ExamplesError(f"there are no {name} examples")
         if part.targets.shape != (len(part), model.outputs):
             raise ExamplesError(f"{name} targets are {part.targets.shape}, the model has {model.outputs} outputs")
+        if objective is EXPRESSIONS:
+            check_class_probabilities(part, name)

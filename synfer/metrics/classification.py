@@ -16,10 +16,11 @@ from synfer.errors import SynferError
 
 ECE_BINS = 15
 _TINY = 1e-12
+_SUM_TOLERANCE = 1e-3  # of a row of probabilities that was rounded on its way
 
 
 class MetricError(SynferError):
-    """Predictions and truth that do not fit together; the message gives both shapes."""
+    """Predictions and truth that do not fit together, or are none; the message says what was found."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,27 @@ class Metric:
 
 
 def check_predictions(truth: np.ndarray, probabilities: np.ndarray) -> None:
-    """Raise MetricError unless there is one row of probabilities for each of at least one truth, and every truth is a class."""
+    """Raise MetricError unless there is one row of probabilities for each of at least one truth, and every truth is a class.
+
+    Probabilities are finite, at least 0 and sum to 1 in every row; logits, NaN or scores of single classes would give figures all the same.
+    """
     if probabilities.ndim != 2 or truth.shape != probabilities.shape[:1] or not len(truth):
         raise MetricError(f"truth must be (N,) and probabilities (N, K) with N > 0, found {truth.shape} and {probabilities.shape}")
+    if not np.issubdtype(truth.dtype, np.integer):
+        raise MetricError(f"truth must hold class indices, found {truth.dtype}")
     if truth.min() < 0 or truth.max() >= probabilities.shape[1]:
-        raise MetricError(f"truth holds class {truth.max()}, probabilities have {probabilities.shape[1]} classes")
+        strange = truth.min() if truth.min() < 0 else truth.max()
+        raise MetricError(f"truth holds class {strange}, probabilities have {probabilities.shape[1]} classes")
+    _check_probabilities(probabilities)
+
+
+def _check_probabilities(probabilities: np.ndarray) -> None:
+    sums = probabilities.sum(axis=1, dtype=np.float64)
+    wrong = ~((probabilities >= 0).all(axis=1) & (np.abs(sums - 1) <= _SUM_TOLERANCE))  # NaN compares as false
+    if wrong.any():
+        row = int(wrong.argmax())
+        found = f"{int(wrong.sum())} of {len(wrong)} rows are not, the first is row {row} with sum {sums[row]:.4g}"
+        raise MetricError(f"probabilities must be at least 0 and sum to 1 in every row: {found}, smallest {probabilities[row].min():.4g}")
 
 
 def confusion(truth: np.ndarray, guess: np.ndarray, classes: int) -> np.ndarray:
@@ -70,6 +87,7 @@ def recall_of(index: int) -> Metric:
 
 def reliability(truth: np.ndarray, probabilities: np.ndarray, *, bins: int = ECE_BINS) -> np.ndarray:
     """Per confidence bin (bins, 3): number of rows, mean confidence, accuracy; NaN where a bin is empty."""
+    check_predictions(truth, probabilities)
     count, confidence, hits = _bin_rows(truth, probabilities, bins).sum(axis=0).reshape(3, bins)
     full = count > 0
     mean = [np.divide(part, count, out=np.full(bins, np.nan), where=full) for part in (confidence, hits)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synfer.classifiers.examples import ExamplesError, class_indices, concatenate, examples, one_hot
+from synfer.classifiers.examples import ExamplesError, check_class_probabilities, class_indices, concatenate, examples, one_hot
 
 
 def pixels(rows: int) -> np.ndarray:
@@ -33,3 +33,12 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         examples(pixels(2) / 255.0, np.zeros((2, 7)))
     with pytest.raises(ExamplesError, match="negative, found -1"):
         examples(pixels(2), np.zeros((2, 7)), np.array([1.0, -1.0]))
+    with pytest.raises(ExamplesError, match="found nan"):
+        examples(pixels(2), np.zeros((2, 7)), np.array([1.0, np.nan]))
+
+
+@pytest.mark.parametrize("row", [[1.0, 1.0, 1.0], [0.5, np.nan, 0.5], [1.5, -0.5, 0.0], [0.0, 0.0, 0.0]])
+def test_targets_that_are_no_class_probabilities_are_refused(row: list[float]) -> None:
+    check_class_probabilities(examples(pixels(1), np.array([[0.2, 0.3, 0.5]])), "training")
+    with pytest.raises(ExamplesError, match=r"training targets must be class probabilities.*: 1 of 2 rows are not, the first is row 1"):
+        check_class_probabilities(examples(pixels(2), np.array([[0.2, 0.3, 0.5], row])), "training")

@@ -1,9 +1,10 @@
 """Pixels become tensors and bytes again without loss."""
 
 import numpy as np
+import pytest
 import torch
 
-from synfer.pixels import AT_ONCE, bounded_slices, to_bytes, to_tensor
+from synfer.pixels import AT_ONCE, PixelsError, bounded_slices, to_bytes, to_tensor
 
 
 def test_pixels_survive_the_way_to_a_tensor_and_back() -> None:
@@ -15,6 +16,12 @@ def test_pixels_survive_the_way_to_a_tensor_and_back() -> None:
 
 def test_black_is_minus_one_and_white_is_one() -> None:
     assert [float(to_tensor(np.full((1, 2, 2, 3), value, np.uint8)).mean()) for value in (0, 255)] == [-1, 1]
+
+
+@pytest.mark.parametrize("images", [np.ones((2, 4, 4, 3), np.float32), np.ones((2, 4, 4, 3), bool), np.ones((2, 3, 4, 4), np.uint8)])
+def test_what_is_no_pixels_is_refused_and_not_made_black(images: np.ndarray) -> None:
+    with pytest.raises(PixelsError, match=rf"pixels must be uint8 \(N, H, W, 3\), found {images.dtype} \(2, "):
+        to_tensor(images)
 
 
 def test_what_is_brighter_than_white_is_white() -> None:

@@ -98,3 +98,35 @@ def test_bad_predictions_are_refused() -> None:
         UAR(np.array([7]), np.ones((1, 7)))
     with pytest.raises(MetricError):
         UAR(np.zeros(0, int), np.ones((0, 7)))
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ([np.nan, np.nan, np.nan], "sum nan"),
+        ([4.0, -2.0, 1.0], "sum 3, smallest -2"),  # logits
+        ([0.9, 0.9, 0.1], r"1 of 2 rows are not, the first is row 1 with sum 1\.9"),  # scores of single classes
+        ([np.inf, 0.0, 0.0], "sum inf"),
+        ([1.5, -0.5, 0.0], "smallest -0.5"),
+    ],
+)
+def test_what_is_no_probability_is_refused(row: list[float], told: str) -> None:
+    table = np.array([[0.2, 0.3, 0.5], row])
+    for metric in METRICS.values():
+        with pytest.raises(MetricError, match=told):
+            metric(np.array([2, 0]), table)
+    with pytest.raises(MetricError, match=told):
+        reliability(np.array([2, 0]), table)
+
+
+def test_probabilities_that_were_rounded_pass() -> None:
+    truth, probabilities = predictions(50, 7, seed=8)
+    assert ACCURACY(truth, probabilities.astype(np.float16)) == pytest.approx(ACCURACY(truth, probabilities))
+
+
+@pytest.mark.parametrize("truth", [np.array([0.0, 1.0]), np.array([True, False]), np.array(["0", "1"])])
+def test_truth_that_holds_no_class_indices_is_refused(truth: np.ndarray) -> None:
+    with pytest.raises(MetricError, match=f"truth must hold class indices, found {truth.dtype}"):
+        UAR(truth, np.eye(2))
+    with pytest.raises(MetricError, match="truth holds class -1, probabilities have 2 classes"):
+        UAR(np.array([0, -1]), np.eye(2))
