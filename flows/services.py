@@ -173,7 +173,7 @@ def answers(address: str) -> bool:
     try:
         with urllib.request.urlopen(address, timeout=5):
             return True
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no address at all
         return False
 
 

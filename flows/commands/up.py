@@ -40,7 +40,7 @@ def up(
     from flows.prefect_home import use_project_home
 
     workspace, _ = load_project()
-    elsewhere = os.environ.get("PREFECT_API_URL", "")
+    asked = os.environ.get("PREFECT_API_URL", "")
     use_project_home(workspace.root)
     from flows.automations import notify_url
     from flows.gpus import shares
@@ -50,6 +50,7 @@ def up(
     gpu_shares = shares(_gpus() if gpus is None else gpus, gpus_per_job)
     with services.alone():
         there = _tell_ended(services, workspace.root)
+        elsewhere = _elsewhere(services, asked, prefect_port)
         try:
             api = _start_servers(services, workspace, elsewhere, prefect_port, mlflow_port)
             pools = _prepare(workspace.root, api, url, gpu_jobs=len(gpu_shares), sole=not elsewhere)
@@ -84,6 +85,27 @@ def _tell_ended(services: Services, root: Path) -> list[Service]:
     for service in services.ended():
         console().print(f"{service.name} has ended since it was started; its log is {shown(Path(service.log), root)}")
     return services.running()
+
+
+def _elsewhere(services: Services, asked: str, prefect_port: int) -> str:
+    """Address of the API of a Prefect server that is not the project's: PREFECT_API_URL as `asked`, or "" where that names our own.
+
+    The last line of `synfer up` tells people to set it. Raises ServiceError where it names a server that does not answer.
+    """
+    from urllib.parse import urlsplit
+
+    from flows.services import ServiceError, answers
+
+    place = urlsplit(asked)
+    local = place.hostname in ("127.0.0.1", "localhost", "::1")
+    ours = any(local and urlsplit(known.address).port == place.port for known in services.running() if known.name == "prefect")
+    if not asked or ours:
+        return ""
+    if any(answers(f"{asked.rstrip('/')}/health") for _ in range(3)):  # a busy server may need more than the five seconds of one look
+        return asked
+    if local and place.port == prefect_port:
+        return ""
+    raise ServiceError(f"nothing answers at {place.hostname}:{place.port}, which PREFECT_API_URL names; unset it to start a server here")
 
 
 def _start_servers(services: Services, workspace: Workspace, elsewhere: str, prefect_port: int, mlflow_port: int) -> str:

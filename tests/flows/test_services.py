@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.commands.up import _elsewhere as elsewhere_of
 from flows.prefect_home import end_orphans
 from flows.services import Service, ServiceError, Services, answers
 from synfer.files import write_json
@@ -104,6 +105,22 @@ def test_what_ended_by_itself_is_known_and_starts_again_with_its_log_kept(servic
     assert before.read_text() == "first\n"
     assert (second.name, second.pid != first.pid) == ("worker", True)
     assert services.stop() == ["worker", "other"]
+
+
+def test_the_address_that_up_tells_people_to_export_is_the_projects_own(services: Services, tmp_path: Path) -> None:
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "health").write_text("true")
+    ours, port = free_port(), free_port()
+    exported = f"http://127.0.0.1:{ours}/api"
+    assert elsewhere_of(services, "", ours) == ""
+    assert elsewhere_of(services, exported, ours) == "", "after synfer down: it is started there again"
+    with pytest.raises(ServiceError, match=f"nothing answers at 127.0.0.1:{port}, which PREFECT_API_URL names; unset it"):
+        elsewhere_of(services, f"http://127.0.0.1:{port}/api", ours)
+    services.start("prefect", ["http.server", str(ours), "--bind", "127.0.0.1"], environment={}, port=ours)
+    assert elsewhere_of(services, exported, port) == "", "it runs, whatever port is asked for now"
+    other = services.start("other", ["http.server", str(port), "--bind", "127.0.0.1"], environment={}, port=port)
+    assert elsewhere_of(services, f"{other.address}/api", ours) == f"{other.address}/api"
+    assert services.stop() == ["other", "prefect"]
 
 
 def test_a_number_that_another_process_got_since_is_left_alone(services: Services, tmp_path: Path) -> None:
