@@ -35,11 +35,11 @@ def model_card(
             "",
             f"Classes: {', '.join(classes)}. Measured on the real test split, whose people and faces no training stage received.",
             "",
-            "| metric | value | interval | faces |",
-            "| --- | --- | --- | --- |",
-            *(f"| {title} | {metric.value:.3f} | {_interval(metric)} | {metric.n or ''} |" for title, metric in rows),
+            "| metric | value (interval) | faces |",
+            "| --- | --- | --- |",
+            *(f"| {title} | {_value(metric)} | {metric.n or ''} |" for title, metric in rows),
             "",
-            "Gate before promotion:",
+            f"## Gate before promotion: {'passed' if all(finding.passed for finding in findings) else 'FAILED'}",
             "",
             *(f"- {'passed' if finding.passed else 'FAILED'}: {finding.reason}" for finding in findings),
             "",
@@ -53,5 +53,7 @@ def model_card(
     )
 
 
-def _interval(metric: Metric) -> str:
-    return "" if metric.low is None or metric.high is None else f"{metric.low:.3f} to {metric.high:.3f}"
+def _value(metric: Metric) -> str:
+    """In one column, for MLflow's page sets columns without any space between them."""
+    interval = "" if metric.low is None or metric.high is None else f" ({metric.low:.3f} to {metric.high:.3f})"
+    return f"{metric.value:.3f}{interval}"

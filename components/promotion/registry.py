@@ -93,21 +93,21 @@ class Registry:
             handed = self.history()
             if len(handed) < 2:
                 raise PromotionError(f"{self.name} has had no champion before; versions: {self._numbers()}")
-            left, back = handed[-1], handed[-2]
-            self.version(back)
-            self.client.set_registered_model_alias(self.name, CHAMPION, back)
-            self._tag(left, "rolled_back", f"{_now()} by {by or _user()}{f': {why}' if why else ''}")
-            self._set_history(handed[:-1])
-            # The reason is about the version that leaves; beside the one that comes back it must not look like its own.
-            reason = f"rollback ({why})" if why else "rollback"
-            return self._write(HandOver(self.name, back, left, _now(), by or _user(), reason))
+            self.version(handed[-2])
+            self.client.set_registered_model_alias(self.name, CHAMPION, handed[-2])
+            return self._give_back(handed, by=by or _user(), why=why)
 
     def hand_over(self, *, by: str = "MLflow's browser") -> HandOver | None:
-        """Complete a promotion that somebody made by moving the alias; None if nobody did."""
+        """Complete a promotion that somebody made by moving the alias, or a rollback where it went to the champion before.
+
+        Returns None if nobody moved it.
+        """
         with tracking.registry_lock(self.workspace):
-            champion = self.holder(CHAMPION)
-            if not champion or self.history()[-1:] == [champion]:
+            champion, handed = self.holder(CHAMPION), self.history()
+            if not champion or handed[-1:] == [champion]:
                 return None
+            if handed[-2:-1] == [champion]:
+                return self._give_back(handed, by=by, why="the alias was moved back")
             return self._complete(by=by, why="the alias was moved")
 
     def crown(self, number: str) -> HandOver:
@@ -147,6 +147,15 @@ class Registry:
             self.client.delete_registered_model_alias(self.name, CHALLENGER)
         done = self._write(HandOver(self.name, champion, handed[-1] if handed else "", _now(), by, why))
         self._set_history([*handed, champion])  # last: a hand-over that was killed before is completed by the next look
+        return done
+
+    def _give_back(self, handed: Sequence[str], *, by: str, why: str) -> HandOver:
+        """The same for an alias that went back to the champion before: the one that leaves does not become `previous`."""
+        left, back = handed[-1], handed[-2]
+        self._tag(left, "rolled_back", f"{_now()} by {by}{f': {why}' if why else ''}")
+        # The reason is about the version that leaves; beside the one that comes back it must not look like its own.
+        done = self._write(HandOver(self.name, back, left, _now(), by, f"rollback ({why})" if why else "rollback"))
+        self._set_history(handed[:-1])
         return done
 
     def _write(self, done: HandOver) -> HandOver:

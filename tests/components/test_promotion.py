@@ -117,6 +117,18 @@ def test_an_alias_that_was_moved_by_hand_is_completed_once_and_told_once(registr
     assert registry.unannounced()["version"] == "1", "a way back is told too"
 
 
+def test_an_alias_that_was_moved_back_by_hand_is_a_rollback(registry: Registry) -> None:
+    registry.promote("2", by="Ada")
+    registry.mark_announced()
+    registry.client.set_registered_model_alias("faces", CHAMPION, "1")
+    done = registry.hand_over()
+    assert done is not None
+    assert (done.champion, done.over, done.why) == ("1", "2", "rollback (the alias was moved back)")
+    assert aliases(registry) == {CHAMPION: "1"}, "who was rolled back is not who a rollback would bring back"
+    assert registry.version("2").tags["rolled_back"].endswith("by MLflow's browser: the alias was moved back")
+    assert registry.unannounced()["version"] == "1"
+
+
 def test_a_hand_over_leaves_a_run_with_its_record(registry: Registry, tmp_path: Path) -> None:
     registry.promote("2", by="Ada")
     experiment = mlflow.get_experiment_by_name(tracking.EXPERIMENT)

@@ -109,7 +109,7 @@ def test_version_leads_back_to_flow_run_and_measurement(tracked_workspace: Works
     assert first.tags["validation_status"] == "passed"
     assert first.tags["metric.uar"] == "0.5000"
     assert first.tags["test.digest"] == registration.test_digest(stages / "corpus" / "test")
-    assert "| Mean class recall (UAR) | 0.500 | 0.400 to 0.600 | 70 |" in first.description
+    assert "| Mean class recall (UAR) | 0.500 (0.400 to 0.600) | 70 |" in first.description
     assert "0.9" not in first.description.split("Gate")[0], "another training set's figure"
 
 
@@ -160,6 +160,7 @@ def test_a_version_below_the_minimum_is_registered_with_its_reason_and_without_a
     assert mlflow.MlflowClient().get_registered_model("faces").aliases == {}
     assert version("1").tags["gate"] == "failed"
     assert re.fullmatch(r"UAR is 0\.\d+ \(.*\), at least 0\.99 is wanted", version("1").tags["gate.reason"])
+    assert "## Gate before promotion: FAILED\n" in version("1").description
     assert "FAILED: UAR is" in version("1").description
 
 
