@@ -140,7 +140,7 @@ def rate(model: Classifier, frame: pd.DataFrame, rows: pd.DataFrame, dataset: Pa
         shown = ", ".join(sorted(there)) or "no class"
         raise DatasetEvaluationError(f"{dataset} shows {shown}; the model knows {', '.join(model.classes)}")
     images = load_images(dataset, known["sample_id"].tolist(), size=model.module.image_size)
-    found = predict(model, images, device=next(model.module.parameters()).device)
+    found = predict(model, images)
     found = found[:, [model.classes.index(name) for name in classes]].astype(np.float64)
     total = found.sum(axis=1, keepdims=True)
     probabilities = np.divide(found, total, out=np.full_like(found, 1 / len(classes)), where=total > 0)  # sure of what it may not answer

@@ -58,8 +58,8 @@ def pretrain(
     return encoder
 
 
-def encode(encoder: Network, images: np.ndarray, batch_size: int = 256, device: str | torch.device = "cpu") -> np.ndarray:
-    """Features float32 (N, D) of images uint8 (N, H, W, 3)."""
+def encode(encoder: Network, images: np.ndarray, batch_size: int = 256, device: str | torch.device | None = None) -> np.ndarray:
+    """Features float32 (N, D) of images uint8 (N, H, W, 3); the encoder works where it is, or is moved to `device`."""
     return features(encoder, images, batch_size=batch_size, device=device)
 
 

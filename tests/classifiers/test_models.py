@@ -1,6 +1,7 @@
 """Any timm backbone fits small images; what is saved loads as the same model."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,18 @@ def test_residual_branches_are_dropped_in_training_alone() -> None:
     assert len({float(value.sum()) for value in maps}) == 3
     with pytest.raises(ClassifierError, match=r"plain_cnn cannot drop residual branches \(drop_path 0\.5\)"):
         create("plain_cnn", 7, image_size=64, drop_path=0.5)
+
+
+@pytest.mark.parametrize("call", [predict, predict_aus, features])
+def test_a_model_stays_where_it_is(call: Callable[..., np.ndarray]) -> None:
+    model = create("plain_cnn", 0, image_size=64).to("meta")  # a device that every machine has; to leave it is an error
+    assert len(call(model, np.zeros((0, 64, 64, 3), np.uint8))) == 0
+    assert next(model.parameters()).device.type == "meta"
+
+
+def test_no_images_have_features_of_the_same_width() -> None:
+    pixels = np.zeros((1, 64, 64, 3), np.uint8)
+    for outputs in (0, 7):
+        model = create("plain_cnn", outputs, image_size=64)
+        assert features(model, pixels[:0]).shape == (0, features(model, pixels).shape[1]) == (0, model.width)
+        assert predict(model, pixels[:0]).shape == predict(model, pixels)[:0].shape
