@@ -41,8 +41,8 @@ _RESAMPLES = 1000
 _DESCRIPTION = """Facial expressions. The description of a version is its model card, with the gate's reasons.
 
 - `champion` is in use, `challenger` is the last version that passed the gate, `previous` was champion before.
-- To promote, and to roll back: on the version's page the pencil beside its aliases, type `champion`, Enter, Save. The flow
-  `watch-promotion` then completes the hand-over. The same on a command line: `synfer promote`, `synfer rollback`.
+- To promote, and to roll back: on the version's page the pencil (or *Add*) beside its aliases, type `champion`, Enter, Save.
+  The flow `watch-promotion` then completes the hand-over. The same on a command line: `synfer promote`, `synfer rollback`.
 - The button *Promote model* is another thing: it copies a version to another registered model.
 """
 
