@@ -1,7 +1,7 @@
 """Are the people in the data those that were planned? Rejection may take more from one group than from another.
 
 The change of a group is the share of its images that stay in use over that of all images, minus 1. At 0 it kept its place in the data, at
--1 nobody of it is left, at +0.1 its share has grown by a tenth.
+-1 nobody of it is left, at +0.1 its share has grown by a tenth. Where no image was rejected nothing has changed; that has no interval.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ def audit_balance(rectified: pd.DataFrame, section: Audit, record: Record, *, se
     counted = [group for group in found if group.planned >= section.min_group]
     if found:
         _record(found, section, int(used.sum()), len(rectified), record)
+    if counted and used.all():
+        _keep_unchanged(counted, len(rectified), record)
+        return Finding(NAME, _TITLE, "warning", True, "no image was rejected", wanted, 0.0, n=len(rectified))
     if not counted:
         why = "the plan names no attributes" if not found else f"no group has {section.min_group} images"
         return unmeasured(NAME, _TITLE, why, wanted=wanted)
@@ -59,7 +62,6 @@ def audit_balance(rectified: pd.DataFrame, section: Audit, record: Record, *, se
     others = [group.title for group in beyond if group is not worst]
     observed = f"{worst.title}: {words(worst.change, signed=True)}" + (f"; beyond it also {', '.join(others)}" if others else "")
     one = worst.change
-    observed = "no image was rejected" if used.all() else observed
     return Finding(NAME, _TITLE, "warning", not beyond, observed, wanted, one.value, one.low, one.high, one.n)
 
 
@@ -86,6 +88,13 @@ def _change(cells: np.ndarray, rng: np.random.Generator) -> Interval:
     return Interval(float(value), float(low), float(high), int(cells[0].sum()))
 
 
+def _keep_unchanged(counted: list[Group], planned: int, record: Record) -> None:
+    """Of every group that counts, and of all: a change of 0 that is no estimate."""
+    record.metric("audit/balance/largest_change", 0.0, n=planned)
+    for group in counted:
+        record.metric(f"audit/balance/{key(group.name, group.value)}", 0.0, n=group.planned)
+
+
 def _is_beyond(change: Interval, limit: float) -> bool:
     return change.low > limit or change.high < -limit
 
@@ -98,7 +107,7 @@ def _record(found: list[Group], section: Audit, used: int, planned: int, record:
             "share planned": group.planned / planned,
             "in use": group.used,
             "share in use": group.used / used,
-            "change": words(group.change, signed=True).partition(", n =")[0],
+            "change": f"{0:+.3f}" if used == planned else words(group.change, signed=True).partition(", n =")[0],
             "": "too few to say" if group.planned < section.min_group else "",
         }
         for group in found

@@ -25,11 +25,17 @@ class MetricError(SynferError):
 
 @dataclass(frozen=True)
 class Metric:
-    """`rows`: (truth (N,), probabilities (N, K)) -> statistics (N, S); `combine`: their sums (..., S) and K -> values (...)."""
+    """`rows`: (truth (N,), probabilities (N, K)) -> statistics (N, S); `combine`: their sums (..., S) and K -> values (...).
+
+    Where the value is a share of rows, `of` tells from the truth which rows those are, bool (N,): its interval must not collapse where all
+    of them, or none, are right. `biased` is one that few rows raise, as they do a sum of absolute deviations: resampling raises it again.
+    """
 
     name: str
     rows: Callable[[np.ndarray, np.ndarray], np.ndarray]
     combine: Callable[[np.ndarray, int], np.ndarray]
+    of: Callable[[np.ndarray], np.ndarray] | None = None
+    biased: bool = False
 
     def __call__(self, truth: np.ndarray, probabilities: np.ndarray) -> float:
         """Value over all rows; `truth` holds class indices int (N,), `probabilities` float (N, K)."""
@@ -82,7 +88,8 @@ def f1_scores(counts: np.ndarray) -> np.ndarray:
 
 def recall_of(index: int) -> Metric:
     """Recall of one class as a metric of its own, for its interval."""
-    return Metric(f"recall of class {index}", _confusion_rows, lambda sums, classes: recalls(_square(sums, classes))[..., index])
+    name = f"recall of class {index}"
+    return Metric(name, _confusion_rows, lambda sums, classes: recalls(_square(sums, classes))[..., index], lambda truth: truth == index)
 
 
 def reliability(truth: np.ndarray, probabilities: np.ndarray, *, bins: int = ECE_BINS) -> np.ndarray:
@@ -135,7 +142,7 @@ def _mean(sums: np.ndarray, classes: int) -> np.ndarray:
     return sums[..., 0] / sums[..., 1]
 
 
-ACCURACY = Metric("accuracy", _hit_rows, _mean)
+ACCURACY = Metric("accuracy", _hit_rows, _mean, lambda truth: np.ones(len(truth), bool))
 """Share of rows whose most probable class is the true one (weighted average recall, WAR)."""
 
 UAR = Metric("uar", _confusion_rows, lambda sums, classes: np.nanmean(recalls(_square(sums, classes)), axis=-1))
@@ -147,7 +154,7 @@ MACRO_F1 = Metric("macro_f1", _confusion_rows, lambda sums, classes: np.nanmean(
 NLL = Metric("nll", _likelihood_rows, _mean)
 """Mean negative log-likelihood of the true class, nats."""
 
-ECE = Metric("ece", _bin_rows, _calibration_error)
+ECE = Metric("ece", _bin_rows, _calibration_error, biased=True)
 """Expected calibration error of the top class over 15 bins of equal width (Guo et al. 2017)."""
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (ACCURACY, UAR, MACRO_F1, NLL, ECE)}

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 
-from scipy.stats import binomtest
-
 from synfer.metrics.bootstrap import Interval
+from synfer.metrics.wilson import wilson
 
 
 def proportion(count: int, n: int, *, confidence: float = 0.95) -> Interval:
     """Share `count` of `n` with its Wilson score interval (Wilson 1927); NaN throughout without any."""
     if not n:
         return Interval(math.nan, math.nan, math.nan, 0)
-    found = binomtest(count, n).proportion_ci(confidence, method="wilson")
-    return Interval(count / n, float(found.low), float(found.high), n)
+    low, high = wilson(count, n, confidence=confidence)
+    return Interval(count / n, low, high, n)
 
 
 def proportion_difference(one: Interval, other: Interval) -> Interval:

@@ -220,6 +220,18 @@ def test_a_group_that_was_rejected_is_an_imbalance(tmp_path: Path) -> None:
     assert record.metrics["audit/balance/skin/dark"].value == finding.value
 
 
+def test_without_a_rejection_nothing_changes_and_that_is_no_estimate(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    finding = audit_balance(people(700), Audit(), record, seed=0)
+    assert (finding.success, finding.observed, finding.value) == (True, "no image was rejected", 0)
+    assert (finding.low, finding.high, finding.n) == (None, None, 700)
+    changes = {name: metric for name, metric in record.metrics.items() if name.startswith("audit/balance/")}
+    assert "audit/balance/largest_change" in changes
+    assert changes["audit/balance/skin/dark"].n == 140
+    assert {(metric.value, metric.low, metric.high) for metric in changes.values()} == {(0, None, None)}
+    assert {row[record.tables[0].columns.index("change")] for row in record.tables[0].rows} == {"+0.000"}
+
+
 def test_rejection_that_hits_all_alike_is_balanced_and_small_groups_decide_nothing(tmp_path: Path) -> None:
     frame = people(700)
     frame.loc[np.arange(700) % 3 == 0, "action"] = "reject"

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from synfer.metrics.bootstrap import difference, interval, mean_interval, resampled
-from synfer.metrics.classification import ACCURACY, METRICS, UAR
+from synfer.metrics.classification import ACCURACY, ECE, METRICS, UAR, recall_of
+from synfer.metrics.proportions import proportion
 
 
 def predictions(rows: int, seed: int, *, skill: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -21,6 +22,9 @@ def test_agrees_with_drawing_rows_one_by_one(name: str) -> None:
     rng = np.random.default_rng(1)
     drawn = [rng.integers(0, 150, 150) for _ in range(1500)]
     low, high = np.percentile([METRICS[name](truth[rows], probabilities[rows]) for rows in drawn], [2.5, 97.5])
+    if name == "ece":
+        value = ECE(truth, probabilities)
+        low, high = max(2 * value - high, 0), 2 * value - low
     width = high - low
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.1 * width)
     assert found.value == METRICS[name](truth, probabilities)
@@ -80,3 +84,55 @@ def test_any_statistic_has_the_interval_that_sums_have() -> None:
 
 def test_no_rows_have_no_mean() -> None:
     assert mean_interval(np.zeros(0)).n == 0
+
+
+@pytest.mark.parametrize("hits", [0, 1, 99, 100])
+def test_a_share_of_almost_all_or_nothing_has_an_interval(hits: int) -> None:
+    right, truth = np.arange(100) < hits, np.repeat([0, 1], [100, 40])
+    probabilities = np.eye(3)[np.where(np.concatenate([right, np.ones(40, bool)]), truth, 2)]
+    wanted = proportion(hits, 100)
+    for found in (mean_interval(right.astype(float)), interval(recall_of(0), truth, probabilities)):
+        assert found.value == hits / 100
+        assert found.low <= wanted.low < wanted.high <= found.high
+    alone = interval(ACCURACY, truth[:100], probabilities[:100])
+    assert alone.low <= wanted.low < wanted.high <= alone.high
+
+
+def test_shares_in_the_middle_and_means_of_other_values_are_resampled_alone() -> None:
+    values = np.concatenate([np.full(90, 0.9), np.zeros(10)])
+    sure = mean_interval(np.full(50, 0.9))
+    assert (sure.low, sure.high) == pytest.approx((0.9, 0.9))
+    assert mean_interval(values / 0.9).low == pytest.approx(mean_interval(values).low / 0.9)
+
+
+def test_a_class_that_nobody_shows_has_no_recall() -> None:
+    assert np.isnan(interval(recall_of(2), np.array([0, 1]), np.eye(3)[:2]).low)
+
+
+def calibrated(rows: int, seed: int, *, too_sure: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """Truth, probabilities whose confidence is too high by `too_sure` in every row, and the calibration error that they have."""
+    rng = np.random.default_rng(seed)
+    right = rng.uniform(0.45, 0.85, rows)
+    confidence = right + too_sure
+    truth = np.where(rng.random(rows) < right, 0, rng.integers(1, 7, rows))
+    return truth, np.column_stack([confidence, np.tile((1 - confidence)[:, None] / 6, 6)]), too_sure
+
+
+@pytest.mark.parametrize(("too_sure", "least"), [(0.0, 0.45), (0.1, 0.8)])
+def test_the_interval_of_the_calibration_error_does_not_begin_at_its_value(too_sure: float, least: float) -> None:
+    hits = []
+    for trial in range(40):
+        truth, probabilities, wanted = calibrated(900, trial, too_sure=too_sure)
+        found = interval(ECE, truth, probabilities, resamples=200, seed=trial)
+        hits.append(found.low <= wanted <= found.high)
+        assert 0 <= found.low < found.value <= found.high
+    assert np.mean(hits) >= least  # percentiles never hold an error of 0, which is what the bias leaves of them
+
+
+def test_the_difference_of_two_calibration_errors_is_reflected_too() -> None:
+    truth, good, _ = calibrated(900, 0, too_sure=0.0)
+    found = difference(ECE, truth, calibrated(900, 0, too_sure=0.1)[1], good)
+    assert found.low < found.value < found.high
+    assert found.low > 0
+    same = difference(ECE, truth, good, good)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
