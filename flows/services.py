@@ -28,6 +28,7 @@ from synfer.files import locked, write_json
 
 STATE = "services.json"
 _HOST = "127.0.0.1"
+_CONSOLE = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO"}  # `flows.prefect_home` keeps Prefect off the terminal; here it is a log
 _START, _STOP = 240.0, 20.0  # seconds; a busy laptop needs a minute for the first start of Prefect's server
 
 
@@ -87,7 +88,7 @@ class Services:
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 [sys.executable, "-m", *command], cwd=self.root, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
-                env={**os.environ, "TMPDIR": str(self._temporary()), **environment}, start_new_session=True,
+                env={**os.environ, **_CONSOLE, "TMPDIR": str(self._temporary()), **environment}, start_new_session=True,
             )  # fmt: skip
         service = Service(
             name, process.pid, psutil.Process(process.pid).create_time(), f"http://{_HOST}:{port}" if port else "", str(log)
@@ -96,6 +97,15 @@ class Services:
         if port:
             self._wait(service, process, f"{service.address}{health}")
         return service
+
+    def wait(self, service: Service, ready: Callable[[], bool]) -> None:
+        """Wait until a program without a port is ready; raises ServiceError if it ends before, or is not ready in four minutes."""
+        until = time.monotonic() + _START
+        while not ready():
+            if service.process() is None or time.monotonic() > until:
+                why = "has ended" if service.process() is None else f"was not ready in {_START:.0f} s"
+                raise ServiceError(f"{service.name} {why}; its log is {service.log}")
+            time.sleep(0.5)
 
     def stop(self, *, keep: Sequence[Service] = ()) -> list[str]:
         """Stop everything but what to `keep`, the latest first, with all that it has started; returns the names."""

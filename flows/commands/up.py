@@ -160,6 +160,7 @@ def _start_workers(services: Services, api: str, pools: Sequence[str], gpu_share
     from flows.gpus import VISIBLE
     from flows.work_pools import CPU, GPU
 
+    started: list[tuple[str, str, Service]] = []
     wanted = [(CPU, CPU, {VISIBLE: ""} if gpu_shares else {})]
     wanted += [(GPU, f"{GPU}-{number}", {VISIBLE: share}) for number, share in enumerate(gpu_shares)]
     for pool, name, sees in wanted:
@@ -167,7 +168,25 @@ def _start_workers(services: Services, api: str, pools: Sequence[str], gpu_share
             worker = ["prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", f"{socket.gethostname()}-{name}"]
             jobs = ["--limit", "1"] if pool == GPU else []
             # A line a minute of each progress bar: nobody watches a worker's log as it grows.
-            services.start(f"worker-{name}", [*worker, *jobs], environment={"PREFECT_API_URL": api, "TQDM_MININTERVAL": "60", **sees})
+            environment = {"PREFECT_API_URL": api, "TQDM_MININTERVAL": "60", **sees}
+            started.append((pool, worker[-1], services.start(f"worker-{name}", [*worker, *jobs], environment=environment)))
+    _await_workers(services, api, started)
+
+
+def _await_workers(services: Services, api: str, started: Sequence[tuple[str, str, Service]]) -> None:
+    """Wait until the server has heard of every worker (pool, name, program) since its start; raises ServiceError where one has ended."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    console().print("workers ...")
+    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+        for pool, name, service in started:
+
+            def heard(pool: str = pool, name: str = name, since: float = service.started) -> bool:
+                workers = client.read_workers_for_work_pool(pool)
+                return any(w.name == name and w.last_heartbeat_time and w.last_heartbeat_time.timestamp() > since for w in workers)
+
+            services.wait(service, heard)
 
 
 def _prefect(root: Path, environment: Mapping[str, str], *command: str) -> None:
