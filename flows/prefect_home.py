@@ -8,6 +8,9 @@ from pathlib import Path
 
 from synfer.environment import prepare
 
+FLOW = "SYNFER_FLOW_PID"
+"""Environment variable with the number of the process that started a server for one flow: who the server's parent is says nothing, for
+orphans go to process 1 or to a supervisor, and in a container the flow itself may be process 1."""
 _SERVER = "prefect.server.api.server:create_app"  # what Prefect's own server for one flow is started with
 PREFECT_SETTINGS = {
     # The terminal shows our own lines; Prefect's go to its server, where the browser finds them.
@@ -35,6 +38,7 @@ def use_project_home(root: Path) -> None:
     if address := _server(root):
         os.environ["PREFECT_API_URL"] = f"{address}/api"
     else:
+        os.environ[FLOW] = str(os.getpid())
         end_orphans()
 
 
@@ -47,14 +51,26 @@ def _server(root: Path) -> str:
 def end_orphans() -> list[int]:
     """End the servers that killed flows of this project have left: a flow without a server starts one, and cannot end it when it is killed.
 
-    Returns their process numbers. One whose flow still runs has that flow as its parent and is left alone.
+    Returns their process numbers. One whose flow still runs is left alone: the environment that it was started with names the flow's process.
     """
     import psutil
 
     ended = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):  # of other users, or gone meanwhile
-            if process.ppid() == 1 and _SERVER in process.cmdline() and process.environ().get("PREFECT_HOME") == os.environ["PREFECT_HOME"]:
+            if _SERVER not in process.cmdline():
+                continue
+            told = process.environ()
+            if told.get("PREFECT_HOME") == os.environ["PREFECT_HOME"] and FLOW in told and not _runs(int(told[FLOW])):
                 process.terminate()
                 ended.append(process.pid)
     return ended
+
+
+def _runs(number: int) -> bool:
+    import psutil
+
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
