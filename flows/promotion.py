@@ -12,12 +12,14 @@ from prefect.settings import get_current_settings
 from components.promotion.registry import Registry
 from flows.events import tell_promotion
 from flows.project import load_project
+from flows.services import answers
 from flows.starts import check_starts
 
 
 def has_server() -> bool:
-    """Whether events have somewhere to go."""
-    return get_current_settings().api.url is not None
+    """Whether events have somewhere to go: they are only queued, and what no server takes is lost."""
+    address = get_current_settings().api.url
+    return address is not None and answers(f"{address}/health")
 
 
 def announce(registry: Registry) -> str:
@@ -26,7 +28,7 @@ def announce(registry: Registry) -> str:
     if not payload:
         return ""
     tell_promotion(payload)
-    registry.mark_announced()
+    registry.mark_announced(payload["history"])
     return payload["version"]
 
 

@@ -122,16 +122,20 @@ class Registry:
             self.client.set_registered_model_alias(self.name, CHALLENGER, number)
 
     def unannounced(self) -> dict[str, str]:
-        """What an event should tell of a change that none has told yet: model, version, uri, previous; empty if there is nothing."""
+        """What an event should tell of a change that none has told yet: model, version, uri, previous, history; empty if there is nothing.
+        """
         handed = self.history()
         if not handed or self._model().tags.get(ANNOUNCED) == ",".join(handed):
             return {}
         uri = f"models:/{self.name}@{CHAMPION}"
-        return {"model": self.name, "version": handed[-1], "uri": uri, "previous": self.holder(PREVIOUS)}
+        previous = handed[-2] if len(handed) > 1 else ""
+        return {"model": self.name, "version": handed[-1], "uri": uri, "previous": previous, "history": ",".join(handed)}
 
-    def mark_announced(self) -> None:
-        """Remember that an event told the present champion."""
-        self.client.set_registered_model_tag(self.name, ANNOUNCED, ",".join(self.history()))
+    def mark_announced(self, history: str) -> None:
+        """Remember that an event told a change of champion, by the `history` that `unannounced` read; a later change is still to be told.
+        """
+        with tracking.registry_lock(self.workspace):
+            self.client.set_registered_model_tag(self.name, ANNOUNCED, history)
 
     def _model(self) -> RegisteredModel:
         try:

@@ -68,4 +68,4 @@ def _tell(registry: Registry, done: HandOver) -> None:
     if has_server():
         announce(registry)
     else:
-        console().print("[dim]No Prefect server is set (PREFECT_API_URL): the flow watch-promotion will send the event.[/dim]")
+        console().print("[dim]No Prefect server answers (synfer up, PREFECT_API_URL): the flow watch-promotion will send the event.[/dim]")

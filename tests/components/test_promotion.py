@@ -101,7 +101,7 @@ def test_what_the_gate_held_back_needs_a_reason(registry: Registry) -> None:
 
 
 def test_an_alias_that_was_moved_by_hand_is_completed_once_and_told_once(registry: Registry) -> None:
-    registry.mark_announced()
+    registry.mark_announced("1")
     assert registry.hand_over() is None
     assert registry.unannounced() == {}
     registry.client.set_registered_model_alias("faces", CHAMPION, "2")  # what MLflow's browser does
@@ -110,16 +110,20 @@ def test_an_alias_that_was_moved_by_hand_is_completed_once_and_told_once(registr
     assert (done.champion, done.over, done.by) == ("2", "1", "MLflow's browser")
     assert aliases(registry) == {CHAMPION: "2", PREVIOUS: "1"}
     assert registry.hand_over() is None
-    assert registry.unannounced() == {"model": "faces", "version": "2", "uri": "models:/faces@champion", "previous": "1"}
-    registry.mark_announced()
+    told = registry.unannounced()
+    assert told == {"model": "faces", "version": "2", "uri": "models:/faces@champion", "previous": "1", "history": "1,2"}
+    registry.promote("3", force="between the event and its mark")
+    registry.mark_announced(told["history"])
+    assert registry.unannounced()["version"] == "3"
+    registry.mark_announced(registry.unannounced()["history"])
     assert registry.unannounced() == {}
     registry.rollback()
-    assert registry.unannounced()["version"] == "1", "a way back is told too"
+    assert registry.unannounced()["version"] == "2", "a way back is told too"
 
 
 def test_an_alias_that_was_moved_back_by_hand_is_a_rollback(registry: Registry) -> None:
     registry.promote("2", by="Ada")
-    registry.mark_announced()
+    registry.mark_announced("1,2")
     registry.client.set_registered_model_alias("faces", CHAMPION, "1")
     done = registry.hand_over()
     assert done is not None
