@@ -17,6 +17,7 @@ from PIL import Image
 
 from components.fer_models import ROLES
 from components.lineage import lineage_tags
+from components.made_with import all_settings
 from components.record import Metric, Record, Table, read_metrics, read_pictures, read_tables
 from components.report_page import CLASSIFIER_METRICS, classifier_outcomes, data_uri, examples, headlines, strips
 from components.stages import STAGES
@@ -94,7 +95,7 @@ def run(section: Config, common: Common, *, artifacts: Path, out: Path) -> None:
         people={role: len(expand_identities(model["trained_on"]["identities"])) for role, model in roles.items()},
         lineage=lineage_tags(workspace.root),
         origins=[_origin(name, artifacts / name) for name in STAGES["report"].reads],
-        settings=yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False),
+        settings=yaml.safe_dump(all_settings(STAGES["report"].reads, artifacts), sort_keys=False),
         studies=[path.relative_to(workspace.reports).as_posix() for path in sorted(workspace.reports.glob("studies/*.html"))],
         **_faces(common, artifacts),
     )

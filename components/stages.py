@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from components.faults import told
 from components.journal import Journal
+from components.made_with import write_settings
 from components.partial import close_partial, fingerprint, open_partial, partial_folder
 from components.workspace import Workspace
-from synfer.config import EXECUTION, Common, Config, Section
+from synfer.config import EXECUTION, Config, Section
 from synfer.errors import SynferError
 from synfer.files import replace_folder
 from synfer.vocabulary import unknown
@@ -91,8 +92,7 @@ def run_stage(
     from components import tracking
 
     stage, common = find_stage(name), config.common
-    stage_inputs(stage, workspace)
-    section = resolved_section(stage, config, workspace)
+    section = check_stage(name, config, workspace)
     folders = _folders(stage, workspace, section)
     made_from = fingerprint_of(stage, config, workspace)
     parameters = {name: section.model_dump(mode="json"), "common": common.model_dump(mode="json")}
@@ -100,23 +100,31 @@ def run_stage(
     with told(workspace, partial_folder(workspace.stage(name))), tracking.stage_run(workspace, name, parameters=parameters, tags=tags):
         tracking.log_datasets(workspace, folders, corpus_source=workspace.resolve(config.corpus.source))
         if journal is None or not journal.has(name, made_from):
-            _make(stage, section, common, workspace, made_from, journal)
+            _make(stage, section, config, workspace, made_from, journal)
         tracking.log_record(workspace.stage(name))
     if journal is not None:
         journal.logged(name)
     return workspace.stage(name)
 
 
-def _make(stage: Stage, section: Section, common: Common, workspace: Workspace, made_from: str, journal: Journal | None) -> None:
-    """Run the stage's component, and put what it leaves in the place of `artifacts/<stage>`."""
+def check_stage(name: str, config: Config, workspace: Workspace) -> Section:
+    """The section that a stage receives; raises StageError if the stage is unknown or an input of it is missing."""
+    stage = find_stage(name)
+    stage_inputs(stage, workspace)
+    return resolved_section(stage, config, workspace)
+
+
+def _make(stage: Stage, section: Section, config: Config, workspace: Workspace, made_from: str, journal: Journal | None) -> None:
+    """Run the stage's component, and put what it leaves, with the settings, in the place of `artifacts/<stage>`."""
     from components import tracking
 
     out = open_partial(workspace.stage(stage.name), made_from)
     if journal is not None:
         journal.begin(stage.name, made_from)
     started = time.perf_counter()
-    import_module(stage.module).run(section, common, **stage_inputs(stage, workspace), out=out)
+    import_module(stage.module).run(section, config.common, **stage_inputs(stage, workspace), out=out)
     tracking.log_metrics({"seconds": time.perf_counter() - started})
+    write_settings(stage.name, config, out)
     close_partial(out)
     replace_folder(out, workspace.stage(stage.name))
     if journal is not None:
@@ -150,6 +158,16 @@ def stages_between(start: str, stop: str, workspace: Workspace) -> list[str]:
             if read.split("/")[0] not in wanted:
                 _check_input(STAGES[name], read, workspace)
     return wanted
+
+
+def upstream(names: Iterable[str]) -> list[str]:
+    """The other stages whose folders those of `names` are made from, directly or not, in the order of the pipeline."""
+    asked = set(names)
+    found = set(asked)
+    for stage in reversed(STAGES.values()):
+        if stage.name in found:
+            found |= {read.split("/")[0] for read in stage.reads}
+    return [name for name in STAGES if name in found - asked]
 
 
 def resolved_section(stage: Stage, config: Config, workspace: Workspace) -> Section:

@@ -10,8 +10,9 @@ from pathlib import Path
 from prefect.logging import get_run_logger
 
 from components.journal import Journal
+from components.made_with import other_settings, read_settings
 from components.record import Metric, read_metrics
-from components.stages import STAGES, fingerprint_of, run_stage, stages_between
+from components.stages import STAGES, fingerprint_of, run_stage, stages_between, upstream
 from components.tracking import pipeline_run
 from components.workspace import Workspace
 from flows.artifacts import ProgressBar, show_stage
@@ -46,6 +47,7 @@ class PipelineRun:
         """
         self.workspace, self.config, self.flow_run_id = workspace, config, flow_run_id
         self._wanted = stages_between(start, stop, workspace)
+        self._used = upstream(self._wanted)
         check_settings(config, workspace, self._wanted)
         self._journal: Journal | None = None
         self._started = time.perf_counter()
@@ -82,6 +84,8 @@ class PipelineRun:
         """The parent run in MLflow; the journal notes it for the one that continues this one if it must."""
         assert self._journal is not None
         settings = self.config.model_dump(mode="json")
+        for stage in self._used:  # what it was made with, not what is asked for now
+            settings[stage] |= (read_settings(self.workspace.stage(stage)) or {}).get(stage, {})
         with pipeline_run(self.workspace, name, parameters=settings, tags=self.tags, continues=self._journal.interrupted) as run_id:
             self._journal.open(run_id)
             yield
@@ -89,6 +93,7 @@ class PipelineRun:
     def stage(self, name: str) -> Path:
         """Run a stage, or take what an earlier run left where the pipeline starts later or stops before; returns its folder."""
         if name not in self._wanted:
+            self._tell_other_settings(name)
             return self.workspace.stage(name)
         label = f"{list(STAGES).index(name) + 1:2d}/{len(STAGES)} {name:<14}"
         if self._console.is_terminal:
@@ -106,6 +111,12 @@ class PipelineRun:
             tell_release(folder)
         self._progress.advance((list(STAGES).index(name) + 1) / len(STAGES))
         return folder
+
+    def _tell_other_settings(self, name: str) -> None:
+        """Say so where an earlier run made a stage that this one builds on with other settings."""
+        for line in other_settings({name} & set(self._used), self.config, self.workspace.artifacts):
+            self._console.print(line, style="yellow", markup=False)
+            get_run_logger().warning(line)
 
     def _is_kept(self, name: str) -> bool:
         """Whether the interrupted run has left nothing to do; a stage that acts on the world looks for itself at what is done."""

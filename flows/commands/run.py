@@ -29,8 +29,12 @@ def run(
     synfer run synthesis --config smoke --set synthesis.images=70
     """
     workspace, settings = load_project(config, set_)
-    from components.stages import run_stage
+    from components.made_with import other_settings
+    from components.stages import check_stage, run_stage, upstream
 
+    check_stage(stage, settings, workspace)  # before a wait for another run, which may last hours
     with workspace.exclusive(on_wait=lambda: console().print("another run writes artifacts/; waiting for its end")):
+        for line in other_settings(upstream([stage]), settings, workspace.artifacts):
+            console().print(line, style="yellow", markup=False)
         folder = run_stage(stage, settings, workspace)
     console().print(f"{stage}: {shown(folder, workspace.root)}")

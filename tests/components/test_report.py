@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from components import report
+from components.made_with import write_settings
 from components.record import Metric, Record
 from components.stages import STAGES
 from components.templating import metric, number
@@ -93,6 +94,17 @@ def test_the_metrics_of_all_stages_are_in_one_flat_file(finished: Workspace, set
     assert merged["corpus/one"] == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10}
     assert {f"{name}/one" for name in STAGES["report"].reads if name != "synthesis"} <= set(merged)
     assert merged == json.loads((finished.artifacts / ".report.partial" / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_the_settings_are_those_that_each_stage_was_made_with(finished: Workspace, settings: Config) -> None:
+    for name in STAGES["report"].reads:
+        if name not in ("synthesis", "corpus"):  # folders of other tests
+            write_settings(name, settings, finished.stage(name))
+    text = make(finished, Config())
+    assert settings.feranno.train_images != Config().feranno.train_images
+    assert f"train_images: {settings.feranno.train_images}\n" in text
+    assert f"train_images: {Config().feranno.train_images}\n" not in text
+    assert "\nsynthesis: unknown\n" in text
 
 
 def test_numbers_are_written_for_people() -> None:

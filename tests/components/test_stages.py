@@ -12,6 +12,7 @@ import pytest
 
 from components.embedded_corpus import write_corpus
 from components.faults import DamagedInputError
+from components.made_with import read_settings, settings_of
 from components.partial import close_partial, fingerprint, open_partial
 from components.stages import STAGES, Stage, StageError, find_stage, resolved_section, run_stage, stage_inputs, stages_between
 from components.workspace import Workspace, WorkspaceError
@@ -105,6 +106,7 @@ def test_corpus_runs_and_an_older_result_survives_bad_input(tracked_workspace: W
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert sorted(path.name for path in workspace.artifacts.iterdir()) == ["corpus"]
     assert not (folder / "fingerprint.json").exists()
+    assert read_settings(folder) == settings_of("corpus", config)
 
     shard = shard_path(faces, 0)
     shard.write_bytes(shard.read_bytes()[:-100])
