@@ -42,6 +42,8 @@ def test_seed_remote_is_small_and_never_converted(root: Path, tracked: list[Path
 def test_made_things_are_ignored(root: Path) -> None:
     made = ["artifacts/x", "data/faces/x", "reports/report.html", "reports/gx/x", "reports/studies/x.html", "samples/x.png"]
     made += [".prefect/x", ".venv/x", "mlruns/mlflow.db"]
+    made += ["labels.parquet", "labels.html", ".labels.parquet.partial/x", "cleanlab/x", "missing.csv"]
+    made += ["evaluated/x", ".evaluated.unfinished/x", "models/x", "downloads/x"]
     done = subprocess.run(["git", "check-ignore", *made], cwd=root, capture_output=True, text=True)
     assert done.stdout.split() == made
     tracked = ["reports/metrics.json", "reports/studies/x.json", "mlruns/README.md", "data.dvc"]
