@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from components.device import torch_device
 from components.fer_models import people, read_roles, unjudged
@@ -36,6 +38,7 @@ from synfer.manifest import read_manifest
 from synfer.metrics.roles import AU_JUDGE, JUDGE, Role, check_roles, compact_identities, expand_identities
 
 CARD = "card.json"
+PHOTOGRAPH = -1  # the manifest's seed of a face that nobody drew
 _SHOWN = 14
 
 
@@ -64,6 +67,7 @@ def _run(section: Section, common: Common, *, development: Path, fer_models: Pat
     _check_judges(fer_models, seen)
     if section.adapt == "none":
         load_backbone(source)  # a missing part is told here, not an hour later
+        _tell_photographs(source, development)
         copy_backbone(source, target)
     else:
         rows = training_rows(development, fer_models)
@@ -100,6 +104,15 @@ def _card(backbone: Path) -> dict[str, Any]:
     card = backbone / CARD
     found: dict[str, Any] = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
     return found
+
+
+def _tell_photographs(source: Path, development: Path) -> None:
+    """Say, on stderr, where photographs meet a backbone that was made of rendered faces and fine-tuned on nothing else."""
+    card = _card(source)
+    photographs = int((read_manifest(development)["seed"] == PHOTOGRAPH).sum())
+    if photographs and "renders" in card and "base" not in card:
+        made = f"{source} has seen rendered faces only, and the corpus holds {photographs} photographs"
+        tqdm.write(f"generator: {made}: what it draws is no likeness of them; generator.adapt=full fine-tunes it", file=sys.stderr)
 
 
 def _check_judges(fer_models: Path, seen: frozenset[str]) -> None:

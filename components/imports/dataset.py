@@ -80,10 +80,10 @@ def import_dataset(
     among people of unknown name stay in one split; with a `probe` the order of the labels is checked. A killed call leaves nothing at
     `out`. Raises DatasetError, or LabelError of the options, with `out` not made.
     """
-    if out.exists():
-        raise DatasetError(f"{out} exists already; choose another name, or remove it first")
     known = known_format(format_name)
     layout = known.layout_of(root)
+    if out.exists():
+        raise DatasetError(f"{out} exists already; choose another name, or remove it first")
     entries = _reader(layout, root, options or {}, format_name)
     problems = Problems(skip_bad)
     surveyed = survey(entries(pixels=False), problems, where=str(root))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 KNOWN, CLUSTERS = "known", "clusters"
 EMBEDDING = "assets/fer/annotator_1"  # the least bad of the embedded networks, see docs/datasets.md
+OVERLAYS = {"fer2013": "fer2013", "affectnet": "sd15_affectnet"}  # configurations made for a format, read from data/FORMAT
 
 
 def import_(
@@ -100,7 +102,7 @@ def import_(
         format_, root, place, options=options, shares=parse_shares(shares), carve=parse_splits(carve), resplit=resplit, size=size,
         skip_bad=skip_bad, seed=seed, embedding=_embedding(identities, embedding), probe=None if probe is None else open_probe(probe),
     )  # fmt: skip
-    _tell(done)
+    _tell(done, format_)
     if track:
         from components.data_registry import track as enter
 
@@ -125,7 +127,7 @@ def _embedding(identities: str, model: str | None) -> Embedding | None:
     return open_embedding(model or str(Workspace.find(Path.cwd()).resolve(EMBEDDING)))
 
 
-def _tell(done: Imported) -> None:
+def _tell(done: Imported, format_: str) -> None:
     from rich.table import Table
 
     table = Table("expression", *done.counts.columns, "all")
@@ -135,6 +137,14 @@ def _tell(done: Imported) -> None:
     console().print(table)
     for note in done.notes:
         console().print(f"note: {note}", markup=False)
-    place, whole = shown(done.folder, Path.cwd()), bool(done.counts.sum().all())
-    use = f": train on it with: synfer flow pipeline --set corpus.source={place} --set fer_models.source=train" if whole else ""
+    place = shown(done.folder, Path.cwd())
+    use = f": train on it with: {_training(format_, place)}" if done.counts.sum().all() else ""
     console().print(f"{place}{use}", markup=False)
+
+
+def _training(format_: str, place: str) -> str:
+    """The call that trains on a data set, by its overlay or with what photographs need: the embedded models know rendered faces only."""
+    source = f"--set corpus.source={shlex.quote(place)}"
+    if overlay := OVERLAYS.get(format_, ""):
+        return f"synfer flow pipeline --config {overlay}" + ("" if place == f"data/{format_}" else f" {source}")
+    return f"synfer flow pipeline {source} --set fer_models.source=train --set generator.adapt=full --set generator.guide_steps=3000"

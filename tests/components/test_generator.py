@@ -14,7 +14,7 @@ from components.generator_role import read_generator_role
 from components.record import read_metrics, read_pictures
 from synfer.classifiers.models import create, load, save
 from synfer.diffusion.backbone import BackboneError, backbone_sha256, load_backbone, plain_unet
-from synfer.manifest import read_manifest
+from synfer.manifest import read_manifest, write_manifest
 from synfer.metrics.roles import RoleConflict, expand_identities
 from synfer.vocabulary import DEFAULT_EXPRESSIONS
 
@@ -39,11 +39,12 @@ def judged(world, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(world, settings, judged):
-    def call(out, fer_models=judged, **changes):
+    def call(out, fer_models=judged, development=None, **changes):
         source = str(world.stage("generator") / "backbone")
         section = settings.generator.model_copy(update={"backbone": source, **QUICK, **changes})
         out.mkdir(exist_ok=True)
-        generator.run(section, settings.common, development=world.stage("corpus") / "development", fer_models=fer_models, out=out)
+        faces = world.stage("corpus") / "development"
+        generator.run(section, settings.common, development=development or faces, fer_models=fer_models, out=out)
         return out / "backbone"
 
     return call
@@ -139,6 +140,18 @@ def test_fine_tuning_does_not_forget_which_renders_the_base_has_seen(world, run,
     card = json.loads((run(tmp_path / "out", backbone=str(base), adapt="adapter") / "card.json").read_text())
     assert card["renders"] == renders
     assert "person-10000..person-10001" in card["trained_on"]["identities"]
+
+
+def test_photographs_for_a_backbone_that_has_seen_rendered_faces_only_are_told(world, run, judged, tmp_path, capsys):
+    base = shutil.copytree(world.stage("generator") / "backbone", tmp_path / "base")
+    (base / "card.json").write_text(json.dumps({"renders": {"count": 12}, "trained_on": {"identities": []}}))
+    generator._tell_photographs(base, world.stage("corpus") / "development")
+    assert not capsys.readouterr().err
+    photographs = shutil.copytree(world.stage("corpus") / "development", tmp_path / "photographs")
+    frame = read_manifest(photographs)
+    write_manifest(frame.assign(seed=-1), photographs)
+    run(tmp_path / "out", backbone=str(base), development=photographs)
+    assert f"the corpus holds {len(frame)} photographs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("adapt", ["none", "lora"])

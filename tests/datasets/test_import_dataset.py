@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from components.imports.survey import short_names
 from components.near_duplicates import near_duplicate_clusters
 from components.workspace import Workspace
 from flows.cli import main
+from flows.commands.import_dataset import _training
+from synfer.config import load_config
 from synfer.datasets.entries import DatasetError
 from synfer.images import iter_encoded, iter_images
 from synfer.manifest import read_manifest
@@ -276,6 +279,8 @@ def test_what_cannot_be_is_refused_before_any_work(tree: Tree, tmp_path: Path, w
     (tmp_path / "there").mkdir()
     with pytest.raises(DatasetError, match="there exists already; choose another name, or remove it first"):
         import_dataset("jaffe", root, tmp_path / "there")
+    with pytest.raises(DatasetError, match="nowhere does not exist"):
+        import_dataset("jaffe", tmp_path / "nowhere", tmp_path / "there")
     assert not (tmp_path / "out").exists() and hidden(tmp_path) == []
 
 
@@ -302,8 +307,20 @@ def test_the_command_prints_a_table_of_counts_and_tracks(in_workspace: Workspace
     out = capsys.readouterr().out
     assert not ended.value.code
     assert "expression" in out and "happiness" in out and "note: 4 of the 35887 published images are here" in out
-    assert "synfer flow pipeline --set corpus.source=data/fer --set" in out
+    assert "synfer flow pipeline --config fer2013 --set corpus.source=data/fer\n" in out
     assert [entry["path"] for entry in yaml.safe_load((in_workspace.root / "data.dvc").read_text())["outs"]] == ["data/fer"]
+
+
+def test_the_call_that_trains_on_photographs_fine_tunes_the_generator_on_them(root: Path) -> None:
+    sources = []
+    for format_, place in (("rafdb", "data/rafdb"), ("fer2013", "data/fer2013"), ("affectnet", "data/an")):
+        call = _training(format_, place).split()
+        given = {flag: [value for name, value in pairwise(call) if name == flag] for flag in ("--config", "--set")}
+        found = load_config(root / "params.yaml", overlays=given["--config"], overrides=given["--set"])
+        assert found.fer_models.source == "train"
+        assert found.generator.adapt != "none" and found.generator.guide_steps
+        sources.append(found.corpus.source)
+    assert sources == ["data/rafdb", "data/fer2013", "data/an"]
 
 
 @pytest.mark.parametrize(
