@@ -24,6 +24,7 @@ from synfer.errors import SynferError
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 HISTORY, ANNOUNCED = "champion.history", "champion.announced"
 GATE, GATE_REASON = "gate", "gate.reason"
+_BROWSER = "MLflow's browser"
 
 
 class PromotionError(SynferError):
@@ -79,6 +80,8 @@ class Registry:
             if not number:
                 raise PromotionError(f"{self.name} has no challenger; name a version, one of: {self._numbers()}")
             tags = self.version(number).tags
+            if self.holder(CHAMPION) != number:
+                self._complete_moved()
             if self.holder(CHAMPION) == number and self.history()[-1:] == [number]:
                 raise PromotionError(f"version {number} of {self.name} is the champion already")
             if tags.get(GATE) != "passed" and not force:
@@ -90,6 +93,8 @@ class Registry:
     def rollback(self, *, by: str = "", why: str = "") -> HandOver:
         """Give the place back to the champion before; raises PromotionError if there was none."""
         with tracking.registry_lock(self.workspace):
+            if self.history()[-2:-1] != [self.holder(CHAMPION)]:  # else somebody has begun what is asked
+                self._complete_moved()
             handed = self.history()
             if len(handed) < 2:
                 raise PromotionError(f"{self.name} has had no champion before; versions: {self._numbers()}")
@@ -97,18 +102,13 @@ class Registry:
             self.client.set_registered_model_alias(self.name, CHAMPION, handed[-2])
             return self._give_back(handed, by=by or _user(), why=why)
 
-    def hand_over(self, *, by: str = "MLflow's browser") -> HandOver | None:
+    def hand_over(self, *, by: str = _BROWSER) -> HandOver | None:
         """Complete a promotion that somebody made by moving the alias, or a rollback where it went to the champion before.
 
         Returns None if nobody moved it.
         """
         with tracking.registry_lock(self.workspace):
-            champion, handed = self.holder(CHAMPION), self.history()
-            if not champion or handed[-1:] == [champion]:
-                return None
-            if handed[-2:-1] == [champion]:
-                return self._give_back(handed, by=by, why="the alias was moved back")
-            return self._complete(by=by, why="the alias was moved")
+            return self._complete_moved(by)
 
     def crown(self, number: str) -> HandOver:
         """Make the first version champion: without one there is nothing to serve and nothing to compare with."""
@@ -143,6 +143,15 @@ class Registry:
         except MlflowException as error:
             known = ", ".join(model.name for model in self.client.search_registered_models()) or "none"
             raise PromotionError(f"there is no registered model {self.name!r}; known: {known}") from error
+
+    def _complete_moved(self, by: str = _BROWSER) -> HandOver | None:
+        """What `hand_over` does; before any other change too, or the history would never hold a champion that nobody has seen yet."""
+        champion, handed = self.holder(CHAMPION), self.history()
+        if not champion or handed[-1:] == [champion]:
+            return None
+        if handed[-2:-1] == [champion]:
+            return self._give_back(handed, by=by, why="the alias was moved back")
+        return self._complete(by=by, why="the alias was moved")
 
     def _complete(self, *, by: str, why: str) -> HandOver:
         """Bring history, aliases and tags in line with the alias `champion`, and write the record."""

@@ -11,7 +11,10 @@ from components.workspace import Workspace
 
 
 def environment(workspace: Workspace) -> dict[str, str]:
-    """Environment variables: the project's database, and on the path the programs of this Python, of which MLflow starts one by name."""
+    """Environment variables: the project's database, whatever `MLFLOW_TRACKING_URI` said, and on the path the programs of this Python.
+
+    MLflow starts one of those by name.
+    """
     programs = str(Path(sys.executable).parent)
     path = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
-    return {"MLFLOW_TRACKING_URI": store_uri(workspace), **os.environ, "PATH": path}
+    return {**os.environ, "MLFLOW_TRACKING_URI": store_uri(workspace), "PATH": path}

@@ -12,6 +12,7 @@ import pytest
 from components import tracking
 from components.promotion.gate import Scored, check_scores, compare
 from components.promotion.registry import CHALLENGER, CHAMPION, PREVIOUS, PromotionError, Registry
+from components.promotion.serve import environment
 from components.workspace import Workspace
 from synfer.config import Registration
 
@@ -133,6 +134,20 @@ def test_an_alias_that_was_moved_back_by_hand_is_a_rollback(registry: Registry) 
     assert registry.unannounced()["version"] == "1"
 
 
+def test_a_way_back_and_a_promotion_count_an_alias_that_was_moved_by_hand_and_not_seen_yet(registry: Registry) -> None:
+    registry.promote("2")
+    registry.client.set_registered_model_alias("faces", CHAMPION, "3")
+    back = registry.rollback(by="Ada")
+    assert (back.champion, back.over, registry.history()) == ("2", "3", ["1", "2"])
+    assert "rolled_back" in registry.version("3").tags and "rolled_back" not in registry.version("2").tags
+    registry.client.set_registered_model_alias("faces", CHAMPION, "3")
+    done = registry.promote("1")
+    assert (done.champion, done.over, registry.history()) == ("1", "3", ["1", "2", "3", "1"])
+    assert registry.version("3").tags["promoted"].endswith("by MLflow's browser over version 2: the alias was moved")
+    registry.client.set_registered_model_alias("faces", CHAMPION, "3")  # as a rollback that was killed leaves it
+    assert (registry.rollback().over, registry.history()) == ("1", ["1", "2", "3"])
+
+
 def test_a_hand_over_leaves_a_run_with_its_record(registry: Registry, tmp_path: Path) -> None:
     registry.promote("2", by="Ada")
     experiment = mlflow.get_experiment_by_name(tracking.EXPERIMENT)
@@ -140,6 +155,13 @@ def test_a_hand_over_leaves_a_run_with_its_record(registry: Registry, tmp_path: 
     runs = registry.client.search_runs([experiment.experiment_id], "tags.stage = 'promotion' and tags.champion = '2'")
     path = mlflow.artifacts.download_artifacts(run_id=runs[0].info.run_id, artifact_path="hand_over.json", dst_path=str(tmp_path))
     assert json.loads(Path(path).read_text())["over"] == "1"
+
+
+def test_a_server_of_the_model_has_the_project_s_database_whatever_its_own_variable_says(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere.db")
+    assert environment(workspace)["MLFLOW_TRACKING_URI"] == tracking.store_uri(workspace)
 
 
 def test_unknown_models_and_versions_are_told_with_the_known_ones(registry: Registry) -> None:
