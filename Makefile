@@ -64,7 +64,9 @@ bench: $(READY) data/faces ## speed of the pipeline's parts
 results: $(READY) ## renew the table of README.md from reports/metrics.json
 	@python -m components.results_table
 
-clean: ## remove what the pipeline and the tools made; data, runs and half-trained assets stay
-	@find artifacts -mindepth 1 -maxdepth 1 ! -name assets -exec rm -rf {} + 2>/dev/null || true
+clean: ## remove what the pipeline and the tools made; data, runs, studies and half-trained assets stay
+	@test ! -d artifacts || \
+		flock --nonblock --conflict-exit-code 75 . find artifacts -mindepth 1 -maxdepth 1 ! -name assets ! -name studies -exec rm -rf {} + || \
+		{ test $$? -ne 75 || echo "a run writes artifacts/ at this moment; wait for its end"; exit 1; }
 	@rm -rf reports/gx reports/report.html .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

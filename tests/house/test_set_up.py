@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from components.workspace import Workspace
 
 TARGETS = ("assets", "bench", "check", "clean", "demo", "down", "repro", "results", "setup", "test", "ui", "up")
 
@@ -59,6 +62,20 @@ def test_lock_keeps_the_pins_that_prefect_needs(root: Path) -> None:
 def test_make_lists_its_targets(root: Path) -> None:
     done = subprocess.run(["make", "--no-print-directory", "help"], cwd=root, capture_output=True, text=True, check=True)
     assert sorted(line.split()[0] for line in done.stdout.splitlines()) == sorted([*TARGETS, "help"])
+
+
+def test_make_clean_keeps_the_work_of_studies_and_assets_and_waits_for_nobody(root: Path, tmp_path: Path) -> None:
+    for name in ("assets", "studies", "corpus"):
+        (tmp_path / "artifacts" / name).mkdir(parents=True)
+    clean = ["make", "--no-print-directory", f"--file={root / 'Makefile'}", "clean"]
+    with Workspace(tmp_path).exclusive():
+        done = subprocess.run(clean, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode and "a run writes artifacts/ at this moment" in done.stdout
+    assert (tmp_path / "artifacts" / "corpus").is_dir()
+    subprocess.run(clean, cwd=tmp_path, check=True)
+    assert sorted(path.name for path in (tmp_path / "artifacts").iterdir()) == ["assets", "studies"]
+    shutil.rmtree(tmp_path / "artifacts")
+    subprocess.run(clean, cwd=tmp_path, check=True)
 
 
 def test_ci_runs_checks_and_tests(root: Path) -> None:
