@@ -96,6 +96,9 @@ def test_the_kubernetes_template_fits_the_deployments_and_names_what_exists() ->
         given = deployment["work_pool"]["job_variables"]
         validate(given, {**template["variables"], "required": []}, raise_on_error=True)
         assert given.keys() <= variables.keys()
+        pool, queue = deployment["work_pool"]["name"], deployment["work_pool"].get("work_queue_name")
+        assert f"prefect work-pool create {pool} --type kubernetes" in document, "deploying stops at a pool that does not exist"
+        assert queue is None or f"prefect work-queue create {queue} --pool {pool} " in document
     claim = yaml.safe_load(textwrap.dedent(document.split("create secret")[0].split("\n\n")[-2]))
     assert claim["metadata"] == {"name": variables["claim"]["default"], "namespace": variables["namespace"]["default"]}
     container = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["containers"][0]
