@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,6 +35,8 @@ _HEADLINES: dict[str, tuple[str, ...]] = {
     "registration": ("registration/version", "registration/uar"),
 }
 """What the terminal shows of a stage."""
+_COUNTS = {"images", "identities", "parameters", "expectations", "failed_critical", "failed_warning", "bytes", "version"}
+_SHARES = {"label_accuracy", "kept", "relabelled", "softened", "judge_accuracy", "cells_filled_share"}
 
 
 class PipelineRun:
@@ -103,9 +105,9 @@ class PipelineRun:
         if not kept:
             run_stage(name, self.config, self.workspace, tags=self.tags, journal=self._journal)
         took = "kept    " if kept else f"{time.perf_counter() - started:6.1f} s"
-        headline = _headline(name, read_metrics(folder))
-        self._console.print(f"[green]{label}[/green] {took}   {headline}")
-        get_run_logger().info("%s: %s   %s", name, took.strip(), headline)
+        measured = headline(name, read_metrics(folder))
+        self._console.print(f"[green]{label}[/green] {took}   {measured}")
+        get_run_logger().info("%s: %s   %s", name, took.strip(), measured)
         show_stage(name, folder)
         if name == "release":
             tell_release(folder)
@@ -128,22 +130,35 @@ class PipelineRun:
     def finish(self) -> None:
         """Print where to look."""
         minutes, seconds = divmod(round(time.perf_counter() - self._started), 60)
-        root, workspace = self.workspace.root, self.workspace
-        sheets = sorted((workspace.stage("synthesis") / "figures").glob("*.png"))
-        places = {
-            "report": shown(workspace.reports / "report.html", root),
-            "faces": shown(sheets[0], root) if sheets else shown(workspace.stage("synthesis"), root),
-            "metrics": shown(workspace.reports / "metrics.json", root),
-            "dataset": f"data/synthetic/{self.config.release.name}",
-            "model": f"models:/{self.config.registration.model_name} in MLflow",
-            "browser": "make ui   (MLflow: http://127.0.0.1:5000, Prefect: http://127.0.0.1:4200)",
-        }
         self._console.print(f"\n[bold]done in {minutes} min {seconds:02d} s[/bold]")
-        for what, where in places.items():
+        for what, where in places(self.workspace, self.config, self._wanted).items():
             self._console.print(f"  {what:<8} {where}")
 
 
-def _headline(stage: str, metrics: dict[str, Metric]) -> str:
-    """What a stage measured, on one line."""
+def places(workspace: Workspace, config: Config, wanted: Sequence[str]) -> dict[str, str]:
+    """Where to look for what the stages `wanted` have left, by what it is."""
+    sheets = sorted((workspace.stage("synthesis") / "figures").glob("*.png"))
+    made = {
+        "report": ("report", workspace.reports / "report.html"),
+        "faces": ("synthesis", sheets[0] if sheets else workspace.stage("synthesis")),
+        "metrics": ("report", workspace.reports / "metrics.json"),
+        "dataset": ("release", workspace.data / "synthetic" / config.release.name),
+    }
+    found = {what: shown(path, workspace.root) for what, (stage, path) in made.items() if stage in wanted and path.exists()}
+    if "registration" in wanted:
+        found["model"] = f"models:/{config.registration.model_name} in MLflow"
+    if not found:
+        found["folder"] = shown(workspace.stage(wanted[-1]), workspace.root)
+    return found | {"browser": "make ui   (MLflow: http://127.0.0.1:5000, Prefect: http://127.0.0.1:4200)"}
+
+
+def headline(stage: str, metrics: Mapping[str, Metric]) -> str:
+    """What a stage measured, on one line: counts as whole numbers, shares of faces in per cent, scores 0..1 with three decimals."""
     found = [(key.removeprefix(f"{stage}/"), metrics[key].value) for key in _HEADLINES.get(stage, ()) if key in metrics]
-    return " · ".join(f"{name} {value:,.0f}" if value.is_integer() else f"{name} {value:.3f}" for name, value in found)
+    return " · ".join(f"{name} {_written(name.split('/')[-1], value)}" for name, value in found)
+
+
+def _written(name: str, value: float) -> str:
+    if name in _COUNTS:
+        return f"{value:,.0f}"
+    return f"{100 * value:.1f} %" if name in _SHARES else f"{value:.3f}"
