@@ -1,5 +1,7 @@
 """Percentile bootstrap over rows: the interval of a metric, and of the paired difference of two predictions of the same rows.
 
+With `groups`, whom each row shows, people are drawn and not rows: several images of one person say less than as many people do.
+
 Where nearly all rows are right, or nearly none, resamples hardly differ: of 100 hits in 100 images every one says 100 %. The interval of a
 share with few hits or few misses is therefore at least Wilson's. A metric that few rows raise (the calibration error) is raised once more
 in every resample, so that its value lies at the foot of their percentiles: its limits are reflected at the value, 2 v - high to 2 v - low
@@ -8,12 +10,12 @@ in every resample, so that its value lies at the foot of their percentiles: its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from synfer.metrics.classification import Metric, check_predictions
+from synfer.metrics.classification import Metric, MetricError, check_predictions
 from synfer.metrics.wilson import wilson
 
 _CHUNK = 4_000_000  # counts drawn at once; bounds memory, not the result
@@ -36,16 +38,27 @@ class Interval:
 
 
 def interval(
-    metric: Metric, truth: np.ndarray, probabilities: np.ndarray, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+    metric: Metric,
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    groups: Sequence[object] | None = None,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> Interval:
-    """Metric over all rows with its percentile interval; `truth` int (N,), `probabilities` float (N, K)."""
-    value = metric(truth, probabilities)
-    rows, classes = metric.rows(truth, probabilities), probabilities.shape[1]
-    values = np.concatenate([metric.combine(counts @ rows, classes) for counts in resample_counts(len(truth), resamples, seed)])
+    """Metric over all rows with its percentile interval; `truth` int (N,), `probabilities` float (N, K), `groups` a name a row."""
+    value, member = metric(truth, probabilities), membership(groups, len(truth))
+    rows, classes = _sums(metric.rows(truth, probabilities), member), probabilities.shape[1]
+    values = np.concatenate([metric.combine(counts @ rows, classes) for counts in resample_counts(len(rows), resamples, seed)])
     found = percentiles(value, values, confidence, len(truth))
     if metric.biased:
         return reflected(found, least=0.0)
-    return found if metric.of is None else _widened(found, int(metric.of(truth).sum()), confidence)
+    if metric.of is None:
+        return found
+    rows_of = metric.of(truth)
+    witnesses = int(rows_of.sum()) if member is None else len(np.unique(member[rows_of]))
+    return _widened(found, int(rows_of.sum()), confidence, witnesses=witnesses)
 
 
 def difference(
@@ -54,15 +67,17 @@ def difference(
     ours: np.ndarray,
     theirs: np.ndarray,
     *,
+    groups: Sequence[object] | None = None,
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Metric of `ours` minus that of `theirs`, both float (N, K), with the interval over resamples of the rows they share."""
+    """Metric of `ours` minus that of `theirs`, both float (N, K), with the interval over resamples of the rows, or groups, they share."""
     check_predictions(truth, theirs)
     value, classes = metric(truth, ours) - metric(truth, theirs), ours.shape[1]
-    rows_ours, rows_theirs = metric.rows(truth, ours), metric.rows(truth, theirs)
-    drawn = resample_counts(len(truth), resamples, seed)
+    member = membership(groups, len(truth))
+    rows_ours, rows_theirs = (_sums(metric.rows(truth, one), member) for one in (ours, theirs))
+    drawn = resample_counts(len(rows_ours), resamples, seed)
     values = [metric.combine(counts @ rows_ours, classes) - metric.combine(counts @ rows_theirs, classes) for counts in drawn]
     found = percentiles(value, np.concatenate(values), confidence, len(truth))
     return reflected(found) if metric.biased else found
@@ -77,7 +92,7 @@ def mean_interval(values: np.ndarray, *, resamples: int = 1000, confidence: floa
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     means = np.concatenate([counts @ values / len(values) for counts in resample_counts(len(values), resamples, seed)])
     found = percentiles(float(np.mean(values)), means, confidence, len(values))
-    return _widened(found, len(values), confidence) if np.isin(values, (0, 1)).all() else found
+    return _widened(found, len(values), confidence, witnesses=len(values)) if np.isin(values, (0, 1)).all() else found
 
 
 def resampled(
@@ -99,12 +114,30 @@ def reflected(found: Interval, *, least: float = -np.inf) -> Interval:
     return replace(found, low=max(min(low, found.value), least), high=max(high, found.value))
 
 
-def _widened(share: Interval, rows: int, confidence: float) -> Interval:
-    """At least Wilson's interval where few of so many rows are hits, or few are misses."""
+def membership(groups: Sequence[object] | None, rows: int) -> np.ndarray | None:
+    """Number of the group of each row, int (N,) from 0 on; raises MetricError unless every row has one."""
+    if groups is None:
+        return None
+    if len(groups) != rows:
+        raise MetricError(f"{len(groups)} groups for {rows} rows; every row needs one")
+    return np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)[1]
+
+
+def _sums(rows: np.ndarray, member: np.ndarray | None) -> np.ndarray:
+    """Statistics (N, M) of the rows as those of the groups (G, M)."""
+    if member is None:
+        return rows
+    sums = np.zeros((member.max() + 1, rows.shape[1]))
+    np.add.at(sums, member, rows)
+    return sums
+
+
+def _widened(share: Interval, rows: int, confidence: float, *, witnesses: int) -> Interval:
+    """At least Wilson's interval of as many witnesses (rows, or people), where few of the rows are hits, or few are misses."""
     hits = round(share.value * rows) if rows else 0
     if not rows or min(hits, rows - hits) >= _FEW:
         return share
-    low, high = wilson(hits, rows, confidence=confidence)
+    low, high = wilson(round(share.value * witnesses), witnesses, confidence=confidence)
     return replace(share, low=min(share.low, low), high=max(share.high, high))
 
 

@@ -69,7 +69,10 @@ def group_gap(
     count = sizes[large[worst]] + sizes[large[best]]
     settings: dict[str, Any] = {"resamples": resamples, "confidence": confidence, "seed": seed}
     return GroupGap(
-        groups={name: interval(metric, truth[named == name], probabilities[named == name], **settings) for name in large},
+        groups={
+            name: interval(metric, truth[named == name], probabilities[named == name], groups=person[named == name].tolist(), **settings)
+            for name in large
+        },
         worst=large[worst],
         best=large[best],
         gap=percentiles(float(values[worst] - values[best]), np.concatenate(drawn), confidence, count),
@@ -83,7 +86,7 @@ def _by_chance(metric: Metric, rows: np.ndarray, member: np.ndarray, person: np.
     rng = np.random.default_rng(seed)
     taking_part = member.any(axis=0)
     member, rows, person = member[:, taking_part], rows[taking_part], person[taking_part]
-    grouped = member[:, np.argsort(person, kind="stable")]
+    grouped = member[:, np.argsort(member.argmax(axis=0), kind="stable")]  # so that a person's rows, which stay together, meet one group
     gaps = []
     for _ in range(_PERMUTATIONS):
         shuffled = rng.permutation(person.max() + 1)[person]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from synfer.metrics.bootstrap import difference, interval, mean_interval, resampled
-from synfer.metrics.classification import ACCURACY, ECE, METRICS, UAR, recall_of
+from synfer.metrics.classification import ACCURACY, ECE, METRICS, UAR, MetricError, recall_of
 from synfer.metrics.proportions import proportion
+from synfer.metrics.repeats import repeated_difference, repeated_interval
 
 
 def predictions(rows: int, seed: int, *, skill: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -136,3 +137,28 @@ def test_the_difference_of_two_calibration_errors_is_reflected_too() -> None:
     assert found.low > 0
     same = difference(ECE, truth, good, good)
     assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def test_people_are_drawn_where_several_rows_show_the_same_ones() -> None:
+    (truth, ours), (_, theirs) = predictions(60, seed=7), predictions(60, seed=8)
+    truth, ours, theirs = (np.repeat(part, 10, axis=0) for part in (truth, ours, theirs))
+    people = [f"person-{row // 10}" for row in range(600)]
+    for name in ("uar", "nll"):
+        by_person = interval(METRICS[name], truth, ours, groups=people)
+        repeated = repeated_interval(METRICS[name], truth, ours[None], groups=people)
+        assert [by_person.low, by_person.high] == pytest.approx([repeated.low, repeated.high])
+        by_row = interval(METRICS[name], truth, ours)
+        assert (by_person.value, by_person.n) == (pytest.approx(by_row.value), 600)
+        assert by_person.high - by_person.low > 2 * (by_row.high - by_row.low)
+    gap = difference(UAR, truth, ours, theirs, groups=people)
+    repeated = repeated_difference(UAR, truth, ours[None], theirs[None], groups=people)
+    assert [gap.value, gap.low, gap.high] == pytest.approx([repeated.value, repeated.low, repeated.high])
+    with pytest.raises(MetricError, match="7 groups for 600 rows"):
+        interval(UAR, truth, ours, groups=people[:7])
+
+
+def test_hits_of_few_people_say_less_than_those_of_many() -> None:
+    truth, people = np.zeros(100, int), np.arange(100) // 10
+    found = interval(ACCURACY, truth, np.eye(2)[truth], groups=people)
+    assert (found.value, found.high) == (1, 1)
+    assert found.low == proportion(10, 10).low

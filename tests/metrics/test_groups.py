@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synfer.metrics.classification import UAR
+from synfer.metrics.classification import ACCURACY, UAR
 from synfer.metrics.groups import group_gap
 from synfer.metrics.mcnemar import mcnemar
 
@@ -45,6 +45,27 @@ def test_many_images_of_one_person_are_not_many_people() -> None:
     assert rows.gap.value == persons.gap.value
     assert persons.gap.high - persons.gap.low > 2 * (rows.gap.high - rows.gap.low)
     assert persons.by_chance < 2 * rows.by_chance < 0
+
+
+def test_people_with_many_images_and_people_with_few_are_dealt_out_whole() -> None:
+    rng = np.random.default_rng(1)
+    person = np.repeat(np.arange(60), rng.integers(1, 25, 60))
+    groups, right = np.array(["a", "b"])[np.arange(60) % 2][person], (rng.random(60) < 0.5)[person]
+    probabilities = np.eye(2)[np.where(right, 0, 1)]
+    found = group_gap(np.zeros(len(person), int), probabilities, groups, people=person.astype(str), metric=ACCURACY)
+    assert found is not None
+    gaps = []
+    for _ in range(300):  # by hand: the people in another order, the groups one after the other in the sizes they have
+        dealt = np.concatenate([right[person == who] for who in rng.permutation(60)])
+        sizes = np.cumsum([(groups == name).sum() for name in "ab"])[:-1]
+        shares = [part.mean() for part in np.split(dealt, sizes)]
+        gaps.append(min(shares) - max(shares))
+    assert found.by_chance == pytest.approx(np.mean(gaps), rel=0.15)
+    alone = group_gap(np.zeros(len(person), int), probabilities, groups, metric=ACCURACY)
+    assert alone is not None
+    assert found.by_chance < 1.5 * alone.by_chance
+    widths = [gap.groups["a"].high - gap.groups["a"].low for gap in (found, alone)]
+    assert widths[0] > 1.5 * widths[1], "the interval of a group is over people as that of the gap is"
 
 
 def test_small_and_nameless_groups_take_no_part() -> None:
