@@ -65,6 +65,7 @@ def _tell(registry: Registry, done: HandOver) -> None:
 
     over = f" over version {done.over}" if done.over else ""
     console().print(f"{done.model}: version {done.champion} is champion{over}: {done.why}")
+    console().print("[dim]A synfer serve that runs keeps its model until it is started again.[/dim]")
     if has_server():
         announce(registry)
     else:

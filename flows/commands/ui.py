@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.project import console, load_project
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 def ui(
@@ -22,23 +26,44 @@ def ui(
     synfer ui --mlflow-port 5001 --prefect-port 4201
     """
     import os
-    import subprocess
     import sys
 
     from components.tracking import connect, server_environment
     from flows.prefect_home import use_project_home
+    from flows.services import check_port
 
     workspace, _ = load_project()
+    for port, name in ((mlflow_port, "mlflow"), (prefect_port, "prefect")):
+        check_port(port, name)
     use_project_home(workspace.root)
     connect(workspace)
     mlflow = ["mlflow", "server", "--workers", "1", "--port", str(mlflow_port)]
     prefect = ["prefect", "server", "start", "--port", str(prefect_port)]
     environment = {**os.environ, **server_environment(workspace)}
-    servers = [subprocess.Popen([sys.executable, "-m", *command], cwd=workspace.root, env=environment) for command in (mlflow, prefect)]
     console().print(f"MLflow   http://127.0.0.1:{mlflow_port}\nPrefect  http://127.0.0.1:{prefect_port}\nCtrl-C ends both")
+    ended = _until_one_ends([[sys.executable, "-m", *command] for command in (mlflow, prefect)], workspace.root, environment)
+    if ended is not None:
+        console().print(f"{('MLflow', 'Prefect')[ended]}'s server has ended, so the other one was ended too")
+        raise typer.Exit(1)
+
+
+def _until_one_ends(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str]) -> int | None:
+    """Run programs together until one ends, and end the others; returns its place, or None after Ctrl-C or SIGTERM."""
+    import signal
+    import subprocess
+    import time
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    servers: list[subprocess.Popen[bytes]] = []
     try:
-        for server in servers:
-            server.wait()
+        servers += [subprocess.Popen(command, cwd=folder, env=dict(environment)) for command in commands]
+        while all(server.poll() is None for server in servers):
+            time.sleep(0.2)
+        return next(place for place, server in enumerate(servers) if server.returncode is not None)
     except KeyboardInterrupt:
+        return None
+    finally:
         for server in servers:
             server.terminate()
+        for server in servers:
+            server.wait()

@@ -53,6 +53,20 @@ def test_a_service_answers_until_it_is_stopped_with_its_children(services: Servi
     assert not scratch.exists()
 
 
+def test_servers_of_ui_end_together_and_by_a_signal(tmp_path: Path) -> None:
+    wait, end = [sys.executable, "-c", "import time; time.sleep(600)"], [sys.executable, "-c", "raise SystemExit(3)"]
+    code = "from pathlib import Path; from flows.commands.ui import _until_one_ends as run; "
+    code += f"print(run(COMMANDS, Path({str(tmp_path)!r}), {{}}))"
+    done = subprocess.run([sys.executable, "-c", code.replace("COMMANDS", repr([wait, end]))], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "1\n", done.stderr
+    with subprocess.Popen([sys.executable, "-c", code.replace("COMMANDS", repr([wait, wait]))], stdout=subprocess.PIPE, text=True) as ui:
+        while len(servers := psutil.Process(ui.pid).children()) < 2:
+            assert ui.poll() is None
+        ui.terminate()
+        assert ui.communicate()[0] == "None\n"
+    assert not any(server.is_running() for server in servers)
+
+
 def test_a_taken_port_is_named_before_anything_starts(services: Services) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -81,7 +95,8 @@ def test_servers_that_killed_flows_have_left_are_ended_and_no_others(tmp_path: P
     monkeypatch.delenv(FLOW, raising=False)
     wait = "import time; time.sleep(600)"
     server = [sys.executable, "-c", wait, "prefect.server.api.server:create_app"]
-    parent = f"import os, subprocess, sys; os.environ['{FLOW}'] = str(os.getpid()); print(subprocess.Popen({server!r}).pid, flush=True); sys.stdin.read()"
+    parent = f"import os, subprocess, sys; os.environ['{FLOW}'] = str(os.getpid()); "
+    parent += f"print(subprocess.Popen({server!r}).pid, flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as flow:
         assert flow.stdout is not None
         child = psutil.Process(int(flow.stdout.readline()))
