@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from components.fer_models import class_probabilities
-from components.group_gaps import group_gaps, record_gaps
+from components.group_gaps import group_gaps, people_of, record_gaps
 from components.intervals import cell, keep
 from components.plots import confusion_matrices, interval_bars, reliability_diagrams
 from components.record import Record
 from components.training_record import check_unseen
+from synfer.annotation.calibration import chance_ece
 from synfer.classifiers.examples import class_indices
 from synfer.classifiers.models import load
 from synfer.config import Common, Evaluation
@@ -50,6 +51,11 @@ class RealFaces:
     truth: np.ndarray
     truth_column: str
 
+    @property
+    def people(self) -> list[str] | None:
+        """Whom each face shows, so that intervals are over people; None where nobody is known, and they are over faces."""
+        return people_of(self.rows)
+
 
 def read_test(test: Path, rows: pd.DataFrame, common: Common) -> RealFaces:
     """Test images with the exact truth where the corpus knows it (procedural faces), else with the annotated label."""
@@ -76,7 +82,7 @@ def score_classifiers(classifiers: Path, faces: RealFaces, section: Evaluation, 
     settings = bootstrap_settings(section, common)
     for name, probabilities in predictions.items():
         truth = [common.expressions[index] for index in faces.truth]
-        columns = {"sample_id": faces.rows["sample_id"].to_numpy(), "truth": truth}
+        columns = {"sample_id": faces.rows["sample_id"].to_numpy(), "identity": faces.rows["identity"].to_numpy(), "truth": truth}
         write_predictions(record.out / "predictions" / f"{name}.parquet", columns, {"p": probabilities}, common.expressions)
     _metrics(predictions, faces, settings, record)
     _recalls(predictions, faces, common.expressions, settings, record)
@@ -103,17 +109,29 @@ def write_predictions(path: Path, columns: Mapping[str, object], tables: Mapping
 def _metrics(predictions: Predictions, faces: RealFaces, settings: Bootstrap, record: Record) -> None:
     found: dict[str, dict[str, Interval]] = {}
     for name, table in predictions.items():
-        found[name] = {key: interval(metric, faces.truth, table, **settings) for key, metric in METRICS.items()}
+        found[name] = {key: interval(metric, faces.truth, table, groups=faces.people, **settings) for key, metric in METRICS.items()}
         for key, value in found[name].items():
             keep(record, f"classifiers/{name}/{key}", value)
-    rows = [{"training set": name, **{TITLES[key]: cell(value) for key, value in values.items()}} for name, values in found.items()]
-    title = f"Classifiers on {len(faces.truth)} real test faces ({settings['confidence']:.0%} bootstrap intervals)"
+    by_chance = {name: chance_ece(table.astype(np.float64), seed=settings["seed"]) for name, table in predictions.items()}
+    for name, chance in by_chance.items():
+        record.metric(f"classifiers/{name}/ece_by_chance", chance, n=len(faces.truth))
+    rows = [
+        {"training set": name, **{TITLES[key]: cell(value) for key, value in values.items()}, "ECE if calibrated": f"{by_chance[name]:.3f}"}
+        for name, values in found.items()
+    ]
+    what = f"{settings['confidence']:.0%} intervals over {_over(faces)}"
+    title = f"Classifiers on {len(faces.truth)} real test faces, one training each ({what})"
     record.table(title, pd.DataFrame(rows))
     shares = {name: {TITLES[key]: values[key] for key in _SHARES} for name, values in found.items()}
     bars = interval_bars(shares, ylabel="on the real test split")
     truth = "the exact expression of each rendered face" if faces.truth_column == "true_expression" else "the annotated label"
-    text = f"{len(faces.truth)} faces of people whom no training stage has seen; truth is {truth}. Whiskers: bootstrap over faces."
+    text = f"{len(faces.truth)} faces of people whom no training stage has seen; truth is {truth}. Whiskers: bootstrap over {_over(faces)}."
     record.figure("classifiers", bars, title="Classifiers on the real test split", caption=text)
+
+
+def _over(faces: RealFaces) -> str:
+    """What the bootstrap draws."""
+    return "faces" if faces.people is None else f"{len(set(faces.people))} people"
 
 
 def _recalls(predictions: Predictions, faces: RealFaces, classes: Sequence[str], settings: Bootstrap, record: Record) -> None:
@@ -121,7 +139,7 @@ def _recalls(predictions: Predictions, faces: RealFaces, classes: Sequence[str],
     present = [index for index in range(len(classes)) if counts[index]]
     found: dict[str, dict[str, Interval]] = {}
     for name, table in predictions.items():
-        recalls = {index: interval(recall_of(index), faces.truth, table, **settings) for index in present}
+        recalls = {index: interval(recall_of(index), faces.truth, table, groups=faces.people, **settings) for index in present}
         found[name] = {classes[index]: Interval(r.value, r.low, r.high, int(counts[index])) for index, r in recalls.items()}
         for label, value in found[name].items():
             keep(record, f"classifiers/{name}/recall/{label}", value)
@@ -144,7 +162,7 @@ def _differences(predictions: Predictions, faces: RealFaces, settings: Bootstrap
             continue
         row = {"comparison": f"{name} minus {BASELINE}"}
         for key in _SHARES:
-            found = difference(METRICS[key], faces.truth, table, predictions[BASELINE], **settings)
+            found = difference(METRICS[key], faces.truth, table, predictions[BASELINE], groups=faces.people, **settings)
             keep(record, f"classifiers/{name}/{key}_minus_{BASELINE}", found)
             row[TITLES[key]] = cell(found, signed=True)
             if METRICS[key] is UAR:

@@ -20,13 +20,21 @@ def group_gaps(truth: np.ndarray, probabilities: np.ndarray, rows: pd.DataFrame,
     The interval is over people, each of whom may have several faces. `settings` are those of the bootstrap.
     """
     found = {}
-    person = rows["identity"].mask(rows["identity"] == "", rows["sample_id"]).tolist()
+    person = people_of(rows)
     for column in (name for name in rows.columns if name.startswith(_PREFIX)):
         names = rows[column].astype(object).where(rows[column].notna(), "").astype(str).tolist()
         gap = group_gap(truth, probabilities, names, people=person, **settings)
         if gap is not None:
             found[column.removeprefix(_PREFIX)] = gap
     return found
+
+
+def people_of(rows: pd.DataFrame) -> list[str] | None:
+    """Whom each row of a manifest shows, a person of its own where nobody knows; None where nobody is known, for then faces are drawn."""
+    if "identity" not in rows or not (rows["identity"] != "").any():
+        return None
+    known: list[str] = rows["identity"].mask(rows["identity"] == "", rows["sample_id"]).tolist()
+    return known
 
 
 def record_gaps(gaps: dict[str, GroupGap], record: Record, *, prefix: str, title: str) -> None:

@@ -6,11 +6,15 @@ Numbers never come by hand.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
+from components.made_with import NAME, unlike
 from components.record import Metric
 from components.studies.document import headline_table, read_studies, results_page
 from components.workspace import Workspace, WorkspaceError
+from synfer.config import load_config
+from synfer.errors import SynferError
 from synfer.files import whole_file
 
 START, END = "<!-- results -->", "<!-- /results -->"
@@ -18,8 +22,8 @@ STUDIES = "<!-- studies -->", "<!-- /studies -->"
 ROWS: dict[str, str] = {
     "corpus/images": "Images of the embedded corpus",
     "generation/judge_accuracy": "Generated faces whose intent the independent judge confirms",
-    "generation/kid": "KID of the generated faces to the real test split",
-    "generation/kid_floor": "KID of two halves of the real test split (the floor)",
+    "generation/kid": "KID of the generated faces to the real test split (range: of subsets of 250)",
+    "generation/kid_floor": "KID of two halves of the real test split, the floor (range: of subsets of 250)",
     "generation/precision": "Precision: generated faces within the real ones' neighbourhood",
     "rectification/kept": "Share of generated faces kept by rectification",
     "classifiers/real/uar": "UAR on real faces, trained on real ones",
@@ -27,6 +31,13 @@ ROWS: dict[str, str] = {
     "classifiers/real+synthetic/uar": "UAR on real faces, trained on both",
 }
 """Metrics of the table and what they mean."""
+
+NOTE = (
+    "UAR is of one training each: its interval is over the people of the test split and knows nothing of other "
+    "seeds (the studies below do).\n"
+    "KID's range is the spread of single subsets, not an interval of the mean."
+)
+"""What the table says below itself."""
 
 
 def results_table(metrics: dict[str, Metric]) -> str:
@@ -37,7 +48,7 @@ def results_table(metrics: dict[str, Metric]) -> str:
         interval = "" if metric.low is None or metric.high is None else f"{metric.low:.3f} to {metric.high:.3f}"
         value = f"{metric.value:,.0f}" if metric.value >= 100 else f"{metric.value:.3f}"
         lines.append(f"| {title} | {value} | {interval} | {'' if metric.n is None else f'{metric.n:,}'} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", NOTE])
 
 
 def fill_readme(text: str, table: str, *, markers: tuple[str, str] = (START, END)) -> str:
@@ -54,9 +65,20 @@ def read_report(path: Path) -> dict[str, Metric]:
     return {key: Metric(**value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
 
 
+def check_run(workspace: Workspace) -> None:
+    """Raise WorkspaceError where the metrics in `reports/` are of a run with other settings than those of params.yaml."""
+    try:
+        made_with = json.loads((workspace.reports / NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    if other := unlike(made_with, load_config(workspace.params)):
+        raise WorkspaceError(f"reports/metrics.json is not of the run that params.yaml describes ({other}); run synfer flow pipeline first")
+
+
 def main() -> None:
-    """Renew the tables of the README and the page of the studies around the current folder."""
+    """Renew the tables of the README and the page of the studies around the current folder; raises WorkspaceError, see `check_run`."""
     workspace = Workspace.find(Path.cwd())
+    check_run(workspace)
     readme = workspace.root / "README.md"
     studies = read_studies(workspace.reports / "studies")
     filled = fill_readme(readme.read_text(encoding="utf-8"), results_table(read_report(workspace.reports / "metrics.json")))
@@ -69,4 +91,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SynferError as error:
+        sys.exit(f"synfer: {error}")

@@ -29,7 +29,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows by metric; `classes` are the recalls, each with the number of its images."""
+    """Rows by metric; `classes` are the recalls, each with the number of its images.
+
+    Intervals are over the `people` on the images where the predictions name them (None: over images). McNemar's test takes every image for
+    a witness of its own, so that its p-value is too small where people have several.
+    """
 
     ours: str
     theirs: str
@@ -37,6 +41,7 @@ class Comparison:
     metrics: dict[str, Row]
     classes: dict[str, Row]
     test: McNemar
+    people: int | None = None
 
     def table(self) -> pd.DataFrame:
         """The comparison as people read it."""
@@ -54,7 +59,7 @@ class Comparison:
 
     def write(self, path: Path) -> Path:
         """Write everything as JSON; returns the path."""
-        about: dict[str, Any] = {"a": self.ours, "b": self.theirs, "n": self.n, "mcnemar": asdict(self.test)}
+        about: dict[str, Any] = {"a": self.ours, "b": self.theirs, "n": self.n, "people": self.people, "mcnemar": asdict(self.test)}
         rows = {kind: {name: asdict(row) for name, row in part.items()} for kind, part in self._parts()}
         return write_json(path, {**about, **rows})
 
@@ -65,13 +70,14 @@ class Comparison:
 def compare(first: Predictions, second: Predictions, *, resamples: int, confidence: float, seed: int) -> Comparison:
     """Compare two predictions; raises PredictionsError unless they rated the same images with the same truth."""
     ours, theirs = paired(first, second)
-    settings: dict[str, Any] = {"resamples": resamples, "confidence": confidence, "seed": seed}
+    people = ours.people or theirs.people
+    settings: dict[str, Any] = {"groups": people, "resamples": resamples, "confidence": confidence, "seed": seed}
     counts = np.bincount(ours.truth, minlength=len(ours.classes))
     there = [(index, name) for index, name in enumerate(ours.classes) if counts[index]]
     recalls = {name: _row(recall_of(index), ours, theirs, settings, n=int(counts[index])) for index, name in there}
     metrics = {name: _row(metric, ours, theirs, settings) for name, metric in METRICS.items()}
     test = mcnemar(ours.truth, ours.probabilities, theirs.probabilities)
-    return Comparison(ours.title, theirs.title, len(ours.truth), metrics, recalls, test)
+    return Comparison(ours.title, theirs.title, len(ours.truth), metrics, recalls, test, None if people is None else len(set(people)))
 
 
 def _row(metric: Metric, ours: Predictions, theirs: Predictions, settings: dict[str, Any], *, n: int | None = None) -> Row:

@@ -15,7 +15,7 @@ from components import tracking
 from components.classifier_scores import TITLES, Bootstrap, bootstrap_settings, write_predictions
 from components.device import torch_device
 from components.fer_models import read_roles
-from components.group_gaps import group_gaps, record_gaps
+from components.group_gaps import group_gaps, people_of, record_gaps
 from components.intervals import cell, keep
 from components.measure.predictions import FOLDER
 from components.plots import confusion_matrices
@@ -52,6 +52,11 @@ class Rated:
     probabilities: np.ndarray
     truth_column: str
     notes: tuple[str, ...]
+
+    @property
+    def people(self) -> list[str] | None:
+        """Whom each face shows, so that intervals are over people; None where nobody is known, and they are over faces."""
+        return people_of(self.rows)
 
 
 @contextmanager
@@ -93,7 +98,8 @@ def evaluate(
     with whole_folder(out) as temporary:
         record = Record(temporary)
         found = _record(rated, record, section, common, title=title)
-        columns = {"sample_id": rated.rows["sample_id"].to_numpy(), "truth": [rated.classes[index] for index in rated.truth]}
+        columns = {name: rated.rows[name].to_numpy() for name in ("sample_id", "identity")}
+        columns["truth"] = np.array([rated.classes[index] for index in rated.truth])
         write_predictions(temporary / FOLDER / "model.parquet", columns, {"p": rated.probabilities}, rated.classes)
         record.save()
     return found
@@ -158,7 +164,9 @@ def _notes(model: Classifier, rows: pd.DataFrame, column: str, classes: tuple[st
 
 def _record(rated: Rated, record: Record, section: Evaluation, common: Common, *, title: str) -> dict[str, Interval]:
     settings = bootstrap_settings(section, common)
-    found = {name: interval(metric, rated.truth, rated.probabilities, **settings) for name, metric in METRICS.items()}
+    found = {
+        name: interval(metric, rated.truth, rated.probabilities, groups=rated.people, **settings) for name, metric in METRICS.items()
+    }
     for name, value in found.items():
         keep(record, name, value)
     truth = "exact expression" if rated.truth_column == "true_expression" else "annotated label"
@@ -179,7 +187,7 @@ def _recalls(rated: Rated, record: Record, settings: Bootstrap) -> None:
     rows = []
     for index, count in enumerate(np.bincount(rated.truth, minlength=len(rated.classes))):
         if count:
-            found = interval(recall_of(index), rated.truth, rated.probabilities, **settings)
+            found = interval(recall_of(index), rated.truth, rated.probabilities, groups=rated.people, **settings)
             record.metric(f"recall/{rated.classes[index]}", found.value, low=found.low, high=found.high, n=int(count))
             rows.append({"class": rated.classes[index], "n": int(count), "recall": cell(found)})
     record.table("Recall of every class", pd.DataFrame(rows))

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components import tracking
+from components.group_gaps import people_of
 from components.workspace import Workspace
 from synfer.classifiers.examples import class_indices
 from synfer.errors import SynferError
@@ -29,13 +30,14 @@ class PredictionsError(SynferError):
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities float (N, K) of classes for samples, and the truth as class indices int (N,)."""
+    """Probabilities float (N, K) of classes for samples, the truth as class indices int (N,), and whom each shows where that is known."""
 
     title: str
     sample_ids: tuple[str, ...]
     classes: tuple[str, ...]
     truth: np.ndarray
     probabilities: np.ndarray
+    people: tuple[str, ...] | None = None
 
 
 def find_predictions(name: str, workspace: Workspace) -> Predictions:
@@ -53,7 +55,10 @@ def find_predictions(name: str, workspace: Workspace) -> Predictions:
 
 
 def read_predictions(path: Path, *, title: str) -> Predictions:
-    """The predictions of a file with the columns sample_id, truth and `p_<class>`; raises PredictionsError naming what is wrong."""
+    """The predictions of a file with the columns sample_id, truth, `p_<class>` and, where it is known, identity.
+
+    Raises PredictionsError naming what is wrong.
+    """
     try:
         frame = pq.read_table(path).to_pandas()
     except (pa.ArrowInvalid, OSError) as error:
@@ -71,7 +76,10 @@ def read_predictions(path: Path, *, title: str) -> Predictions:
     if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
         raise PredictionsError(f"{path}: the probabilities of sample {frame['sample_id'].iloc[_worst(probabilities)]} do not sum to 1")
     truth = class_indices(frame["truth"].tolist(), classes)
-    return Predictions(title, tuple(frame["sample_id"].astype(str)), classes, truth, probabilities)
+    people = people_of(frame)
+    return Predictions(
+        title, tuple(frame["sample_id"].astype(str)), classes, truth, probabilities, None if people is None else tuple(people)
+    )
 
 
 def paired(ours: Predictions, theirs: Predictions) -> tuple[Predictions, Predictions]:
@@ -87,7 +95,8 @@ def paired(ours: Predictions, theirs: Predictions) -> tuple[Predictions, Predict
         row = other[0]
         labels = f"{ours.classes[ours.truth[row]]} in {ours.title}, {ours.classes[truth[row]]} in {theirs.title}"
         raise PredictionsError(f"the truth differs for {len(other)} samples: {ours.sample_ids[row]} is {labels}")
-    return ours, Predictions(theirs.title, ours.sample_ids, ours.classes, truth, theirs.probabilities[np.ix_(rows, columns)])
+    people = None if theirs.people is None else tuple(theirs.people[row] for row in rows)
+    return ours, Predictions(theirs.title, ours.sample_ids, ours.classes, truth, theirs.probabilities[np.ix_(rows, columns)], people)
 
 
 def _check_same(ours: set[str], theirs: set[str], what: str, one: Predictions, other: Predictions) -> None:

@@ -18,12 +18,15 @@ from components.group_gaps import group_gaps, record_gaps
 from components.guidance import STEERING
 from components.record import Record, read_metrics, read_pictures, read_tables
 from components.training_record import TrainingRecordError, write_training_record
+from synfer.classifiers.examples import class_indices
 from synfer.classifiers.models import load, save
 from synfer.config import Classifiers, Common, Corpus, Evaluation, FerModels
 from synfer.diffusion.latent_guide import GUIDE, LatentNetwork, save_latent_guide
 from synfer.diffusion.tiny_sd import tiny_autoencoder
 from synfer.files import write_json
 from synfer.manifest import read_manifest, write_manifest
+from synfer.metrics.bootstrap import interval
+from synfer.metrics.classification import ECE, UAR
 from synfer.metrics.roles import RoleConflict
 from synfer.vocabulary import DEFAULT_EXPRESSIONS, EXPRESSIONS
 
@@ -76,6 +79,14 @@ def test_metrics_follow_from_the_predictions_that_are_kept(inputs: dict[str, Pat
     recalls = [right[table["truth"] == label].mean() for label in DEFAULT_EXPRESSIONS]
     assert metrics[f"classifiers/{name}/uar"].value == pytest.approx(np.mean(recalls))
     assert metrics[f"classifiers/{name}/recall/fear"].n == (table["truth"] == "fear").sum()
+    people = test.loc[table["sample_id"], "identity"].tolist()
+    assert table["identity"].tolist() == people
+    truth, settings = class_indices(table["truth"].tolist(), DEFAULT_EXPRESSIONS), {"resamples": SECTION.bootstrap, "groups": people}
+    uar, ece = (interval(metric, truth, probabilities, **settings) for metric in (UAR, ECE))
+    for key, wanted in (("uar", uar), ("ece", ece)):
+        found = metrics[f"classifiers/{name}/{key}"]
+        assert [found.low, found.high] == pytest.approx([wanted.low, wanted.high])
+    assert 0 < metrics[f"classifiers/{name}/ece_by_chance"].value < 1
 
 
 def test_every_metric_that_the_report_needs_has_an_interval(out: Path) -> None:

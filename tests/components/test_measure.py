@@ -22,7 +22,7 @@ from flows.cli import main
 from synfer.classifiers.models import create, load, save
 from synfer.config import Common, Evaluation
 from synfer.manifest import read_manifest, write_manifest
-from synfer.metrics.bootstrap import difference
+from synfer.metrics.bootstrap import difference, interval
 from synfer.metrics.classification import ACCURACY, UAR
 from synfer.metrics.roles import RoleConflict
 
@@ -66,6 +66,24 @@ def test_a_comparison_is_the_paired_bootstrap_of_both_files(evaluation: Path, wo
     assert written["metrics"]["uar"]["difference"]["low"] == wanted.low
     assert set(written["recall"]) == set(CLASSES)
     assert found.table()["verdict"].iloc[1] == "differs"
+
+
+def test_a_comparison_is_over_people_where_the_predictions_name_them(tmp_path: Path) -> None:
+    faces = {name: write(tmp_path / f"{name}.parquet", right=right) for name, right in (("a", 0.9), ("b", 0.6))}
+    for path in faces.values():
+        frame = pd.read_parquet(path).sort_values("sample_id", ascending=path.stem == "a")
+        frame.assign(identity=[f"person-{name[5:7]}" for name in frame["sample_id"]]).to_parquet(path)
+    first, second = (read_predictions(path, title=name) for name, path in faces.items())
+    found = compare(first, second, **SETTINGS)
+    people = [f"person-{row // 10:02d}" for row in range(90)]
+    ours, theirs = paired(first, second)
+    assert ours.people == theirs.people == tuple(people)
+    wanted = difference(UAR, ours.truth, ours.probabilities, theirs.probabilities, groups=people, **SETTINGS)
+    assert (found.people, found.metrics["uar"].difference) == (9, wanted)
+    assert wanted != difference(UAR, ours.truth, ours.probabilities, theirs.probabilities, **SETTINGS)
+    pd.read_parquet(faces["b"]).assign(identity="").to_parquet(faces["b"])
+    nobody = read_predictions(faces["b"], title="b")
+    assert compare(nobody, nobody, **SETTINGS).people is None
 
 
 def test_the_order_of_rows_and_classes_does_not_matter(tmp_path: Path) -> None:
@@ -157,6 +175,9 @@ def test_a_classifier_is_measured_on_the_classes_that_both_know(model: Path, dat
     predictions = find_predictions(str(tmp_path / "out"), workspace)
     assert predictions.classes == ("neutral", "happiness", "sadness", "surprise", "fear", "disgust")
     assert UAR(predictions.truth, predictions.probabilities) == found["uar"].value
+    assert predictions.people == tuple(rows["identity"])
+    by_person = interval(UAR, predictions.truth, predictions.probabilities, groups=predictions.people, resamples=100)
+    assert (found["uar"].low, found["uar"].high) == (by_person.low, by_person.high)
 
 
 def test_a_model_trained_on_the_splits_images_is_refused(model: Path, dataset: Path, tmp_path: Path) -> None:
