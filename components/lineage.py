@@ -10,17 +10,26 @@ import yaml
 REGISTRY = "data.dvc"
 EMBEDDED = "data/faces"
 """The corpus that comes with the repository, one entry of the registry."""
+DATA_TAG = "data.dvc_md5"
+
+
+_WRITTEN_BY_RUNS = (REGISTRY, "dvc.lock", "reports")
 
 
 def git_commit(root: Path) -> str | None:
-    """Commit of a checkout, with `-dirty` where tracked files differ from it; None outside git."""
+    """Commit of a checkout, with `-dirty` where tracked files differ from it that no run writes by itself; None outside git."""
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"], cwd=root, capture_output=True, text=True, check=True
-        )
-    except (FileNotFoundError, subprocess.CalledProcessError):
+        commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
+    except FileNotFoundError:
         return None
-    return described.stdout.strip()
+    if commit.returncode:
+        return None
+    same = _git(root, "diff", "--quiet", "HEAD", "--", ".", *(f":!{path}" for path in _WRITTEN_BY_RUNS)).returncode == 0
+    return commit.stdout.strip() + ("" if same else "-dirty")
+
+
+def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
 
 
 def data_digests(root: Path) -> dict[str, str]:
@@ -32,7 +41,12 @@ def data_digests(root: Path) -> dict[str, str]:
     return {str(out["path"]): str(out["md5"]) for out in registry["outs"] if "md5" in out}
 
 
-def lineage_tags(root: Path) -> dict[str, str]:
-    """Tags `git.commit` and `data.dvc_md5` (of the embedded corpus) of a project, those that are known."""
-    found = {"git.commit": git_commit(root), "data.dvc_md5": data_digests(root).get(EMBEDDED)}
+def lineage_tags(root: Path, source: str | Path = EMBEDDED) -> dict[str, str]:
+    """Tags `git.commit` and `data.dvc_md5` of a project, those that are known; the latter of the folder that the corpus comes from.
+
+    A relative `source` is one of the project; `data.dvc` need not have it.
+    """
+    folder = (root / source).resolve()
+    digest = next((digest for place, digest in data_digests(root).items() if (root / place).resolve() == folder), None)
+    found = {"git.commit": git_commit(root), DATA_TAG: digest}
     return {name: value for name, value in found.items() if value is not None}

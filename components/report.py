@@ -93,7 +93,7 @@ def run(section: Config, common: Common, *, artifacts: Path, out: Path) -> None:
         chapters=chapters,
         roles=roles,
         people={role: len(expand_identities(model["trained_on"]["identities"])) for role, model in roles.items()},
-        lineage=lineage_tags(workspace.root),
+        lineage=lineage_tags(workspace.root, section.corpus.source),
         origins=[_origin(name, artifacts / name) for name in STAGES["report"].reads],
         settings=yaml.safe_dump(all_settings(STAGES["report"].reads, artifacts), sort_keys=False),
         studies=[path.relative_to(workspace.reports).as_posix() for path in sorted(workspace.reports.glob("studies/*.html"))],

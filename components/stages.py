@@ -97,8 +97,10 @@ def run_stage(
     made_from = fingerprint_of(stage, config, workspace)
     parameters = {name: section.model_dump(mode="json"), "common": common.model_dump(mode="json")}
     _set_threads(common.threads)
-    with told(workspace, partial_folder(workspace.stage(name))), tracking.stage_run(workspace, name, parameters=parameters, tags=tags):
-        tracking.log_datasets(workspace, folders, corpus_source=workspace.resolve(config.corpus.source))
+    source = workspace.resolve(config.corpus.source)
+    run = tracking.stage_run(workspace, name, parameters=parameters, tags=tags, corpus_source=source)
+    with told(workspace, partial_folder(workspace.stage(name))), run:
+        tracking.log_datasets(workspace, folders, corpus_source=source)
         if journal is None or not journal.has(name, made_from):
             _make(stage, section, config, workspace, made_from, journal)
         tracking.log_record(workspace.stage(name))

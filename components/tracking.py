@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from components.faults import is_outage, outages_told
-from components.lineage import data_digests, lineage_tags
+from components.lineage import DATA_TAG, EMBEDDED, data_digests, lineage_tags
 from components.record import read_metrics
 from components.workspace import Workspace
 from synfer.files import locked, sha256
@@ -50,7 +50,7 @@ def server_environment(workspace: Workspace) -> dict[str, str]:
 
 
 def connect(workspace: Workspace) -> None:
-    """Point MLflow to the project's database, making it and the experiment the first time."""
+    """Point MLflow to the project's database, making it and the experiment the first time; raises TrackingError if it does not answer."""
     import mlflow
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -58,10 +58,10 @@ def connect(workspace: Workspace) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     workspace.mlruns.mkdir(exist_ok=True)
     mlflow.set_tracking_uri(store_uri(workspace))
-    with locked(workspace.mlruns / ".lock"):
+    with outages_told(), locked(workspace.mlruns / ".lock"):
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
             mlflow.create_experiment(EXPERIMENT, artifact_location=artifact_location(workspace))
-    mlflow.set_experiment(EXPERIMENT)
+        mlflow.set_experiment(EXPERIMENT)
 
 
 @contextmanager
@@ -70,12 +70,14 @@ def pipeline_run(
 ) -> Iterator[str]:
     """The parent run of one pipeline run; stages that run inside become its children. Yields the run's id.
 
+    `parameters` are the sections of the configuration; `corpus.source` among them says whose digest the run is tagged with.
     `continues` is the id of a run that was interrupted: where a kill has left it open it ends as killed, and the new one's tag names it.
     """
+    connect(workspace)
     with outages_told():
-        connect(workspace)
         _end_interrupted(continues)
-    tags = {**lineage_tags(workspace.root), **tags, **({"continues": continues} if continues else {})}
+    source = parameters.get("corpus", {}).get("source", EMBEDDED)
+    tags = {**lineage_tags(workspace.root, source), **tags, **({"continues": continues} if continues else {})}
     with _run(run_name=name, tags=tags) as run_id:
         with outages_told():
             _log_parameters(parameters)
@@ -84,9 +86,14 @@ def pipeline_run(
 
 @contextmanager
 def stage_run(
-    workspace: Workspace, name: str, *, parameters: Mapping[str, Any], tags: Mapping[str, str] | None = None
+    workspace: Workspace,
+    name: str,
+    *,
+    parameters: Mapping[str, Any],
+    tags: Mapping[str, str] | None = None,
+    corpus_source: str | Path = EMBEDDED,
 ) -> Iterator[None]:
-    """The run of one stage, nested where a pipeline run is open; an error inside marks it as failed.
+    """The run of one stage, nested where a pipeline run is open, whose data are its data too; an error inside marks it as failed.
 
     What MLflow did not take while the stage worked is sent again at the end. Raises TrackingError where it does not answer.
     """
@@ -94,9 +101,8 @@ def stage_run(
 
     _unsent.clear()  # of a stage that failed
     if mlflow.active_run() is None:
-        with outages_told():
-            connect(workspace)
-    tags = {"stage": name, **lineage_tags(workspace.root), **(tags or {})}
+        connect(workspace)
+    tags = {"stage": name, **_lineage(workspace, corpus_source), **(tags or {})}
     with _run(run_name=name, nested=mlflow.active_run() is not None, tags=tags):
         with outages_told():
             _log_parameters(parameters)
@@ -122,6 +128,17 @@ def _run(**options: Any) -> Iterator[str]:
         raise
     with outages_told():
         mlflow.end_run("FINISHED")
+
+
+def _lineage(workspace: Workspace, source: str | Path = EMBEDDED) -> dict[str, str]:
+    """Tags of code and data; inside an open run the data are that run's."""
+    import mlflow
+
+    around, tags = mlflow.active_run(), lineage_tags(workspace.root, source)
+    if around is not None:
+        tags.pop(DATA_TAG, None)
+        tags |= {DATA_TAG: around.data.tags[DATA_TAG]} if DATA_TAG in around.data.tags else {}
+    return tags
 
 
 def _end_interrupted(run_id: str) -> None:
@@ -154,7 +171,7 @@ def log_texts(workspace: Workspace, name: str, files: Mapping[str, str], *, tags
 
     if mlflow.active_run() is None:
         connect(workspace)
-    with mlflow.start_run(run_name=name, nested=mlflow.active_run() is not None, tags={**lineage_tags(workspace.root), **tags}):
+    with mlflow.start_run(run_name=name, nested=mlflow.active_run() is not None, tags={**_lineage(workspace), **tags}):
         for file, text in files.items():
             mlflow.log_text(text, file)
 

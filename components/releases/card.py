@@ -13,7 +13,8 @@ from PIL import Image
 
 from components.audits.finding import status
 from components.audits.groups import title
-from components.lineage import lineage_tags
+from components.lineage import EMBEDDED, lineage_tags
+from components.made_with import read_settings
 from components.record import Metric, read_metrics
 from components.releases.counts import Counts
 from components.releases.folder import CARD, ReleaseError, iter_tables
@@ -64,7 +65,7 @@ def write_card(
         au_count=AU_COUNT,
         columns=columns,
         members=[name.removeprefix("p_") for name in columns if name.startswith("p_")],
-        lineage=lineage_tags(root),
+        lineage=lineage_tags(root, _corpus_source(audit.parent / "corpus")),
     )
     (folder / CARD).write_text(text, encoding="utf-8")
     return folder / CARD
@@ -92,6 +93,12 @@ def _head(section: Release, counts: Counts, side: int) -> str:
         "synfer": {"image_size": side, "counts": counts.stated()},
     }
     return yaml.safe_dump(head, sort_keys=False, width=120)
+
+
+def _corpus_source(corpus: Path) -> str:
+    """Where the stage in `corpus` got its faces; of one that left no word of it, the embedded ones."""
+    made = read_settings(corpus)
+    return str(made["corpus"]["source"]) if made else EMBEDDED
 
 
 def _first_image(folder: Path) -> tuple[str, int]:

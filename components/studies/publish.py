@@ -79,7 +79,8 @@ def as_json(study: Study, results: Results, config: Config, facts: Mapping[str, 
     tables = [asdict(table) for table in study.tables_of(results)]
     return {
         "study": study.name, "seeds": config.studies.seeds, **facts, "confidence": config.evaluation.confidence, "arms": arms,
-        "comparisons": comparisons, "tables": tables, "notes": study.notes(results, config), "lineage": lineage_tags(workspace.root),
+        "comparisons": comparisons, "tables": tables, "notes": study.notes(results, config),
+        "lineage": lineage_tags(workspace.root, config.corpus.source),
     }  # fmt: skip
 
 

@@ -26,9 +26,11 @@ def finished_runs(workspace: Workspace) -> dict[str, mlflow.entities.Run]:
 def test_stages_are_children_of_the_pipeline_run_and_alone_otherwise(tracked_workspace: Workspace) -> None:
     workspace = tracked_workspace
     digest = "0123456789abcdef0123456789abcdef.dir"
-    (workspace.root / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": digest, "path": "data/faces"}]}))
+    outs = [{"md5": digest, "path": "data/faces"}, {"md5": digest[::-1], "path": "data/others"}]
+    (workspace.root / "data.dvc").write_text(yaml.safe_dump({"outs": outs}))
+    used = {"common": {"seed": 3}, "corpus": {"source": "data/others"}}
     with (
-        tracking.pipeline_run(workspace, "all", parameters={"common": {"seed": 3}}, tags={"prefect.flow_run": "f"}) as parent,
+        tracking.pipeline_run(workspace, "all", parameters=used, tags={"prefect.flow_run": "f"}) as parent,
         tracking.stage_run(workspace, "corpus", parameters={"corpus": {"train": 5}}),
     ):
         tracking.log_metrics({"loss": 2.0}, step=1)
@@ -41,7 +43,7 @@ def test_stages_are_children_of_the_pipeline_run_and_alone_otherwise(tracked_wor
     assert runs["corpus"].data.metrics == {"loss": 1.0}
     assert "mlflow.parentRunId" not in runs["alone"].data.tags
     assert runs["alone"].data.metrics == {"classifiers/real_and_synthetic/uar": 0.5}
-    assert runs["all"].data.tags["data.dvc_md5"] == digest
+    assert [runs[name].data.tags["data.dvc_md5"] for name in ("all", "corpus", "alone")] == [digest[::-1], digest[::-1], digest]
     assert runs["all"].data.tags["prefect.flow_run"] == "f"
     history = mlflow.MlflowClient().get_metric_history(runs["corpus"].info.run_id, "loss")
     assert [(point.step, point.value) for point in history] == [(1, 2.0), (2, 1.0)]
