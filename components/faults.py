@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from components.lineage import data_digests
 from components.workspace import Workspace
 from synfer.errors import SynferError
 from synfer.files import DamagedFileError
@@ -48,7 +50,7 @@ def told(workspace: Workspace, folder: Path) -> Iterator[None]:
         if full := _full(error):
             raise FullDiskError(_space(full, folder)) from error
         if is_outage(error):
-            raise _outage(error) from error
+            raise _outage(error) from None
         raise
 
 
@@ -62,13 +64,13 @@ def is_outage(error: BaseException) -> bool:
 
 @contextmanager
 def outages_told() -> Iterator[None]:
-    """Raise TrackingError where MLflow does not answer."""
+    """Raise TrackingError where MLflow does not answer; it names no cause, for Prefect would log that too, address and password."""
     try:
         yield
     except Exception as error:
         if _full(error) or not is_outage(error):
             raise
-        raise _outage(error) from error
+        raise _outage(error) from None
 
 
 def _outage(error: BaseException) -> TrackingError:
@@ -76,7 +78,7 @@ def _outage(error: BaseException) -> TrackingError:
 
     parts = urlsplit(mlflow.get_tracking_uri())  # a password in it is told to nobody
     place = f"{parts.scheme}://{parts.hostname}:{parts.port}" if parts.hostname else parts.path
-    why = str(error).split("(Caused by")[-1].split("\n")[0][:200]
+    why = re.sub(r"//[^/\s]*@", "//", str(error).split("(Caused by")[-1].split("\n")[0])[:200].strip()
     return TrackingError(f"MLflow at {place} does not answer; what is finished is kept: start MLflow, and run the same again ({why})")
 
 
@@ -101,10 +103,22 @@ def _space(error: BaseException, folder: Path) -> str:
 
 
 def _remedy(path: Path, workspace: Workspace) -> str:
-    path = path.resolve()
-    for stages in (workspace.artifacts.resolve(), workspace.studies.resolve()):
-        if path.is_relative_to(stages) and len(path.relative_to(stages).parts) > 1:
-            return f"make it again with: synfer run {path.relative_to(stages).parts[0].removeprefix('.').removesuffix('.partial')}"
-    if path.is_relative_to(workspace.data.resolve()):
-        return f"bring it back with: dvc checkout --force {path.parent.relative_to(workspace.root.resolve()).as_posix()}"
-    return "bring it back from where it came"
+    path, root = path.resolve(), workspace.root
+    studies, stages = workspace.studies.resolve(), workspace.artifacts.resolve()
+    if path.is_relative_to(studies):  # first: the stages of a study's faces lie in there too
+        made = workspace.studies.relative_to(root) / _made_at_once(path.relative_to(studies))
+        return f"remove {made.as_posix()} and run the same study again"
+    if path.is_relative_to(stages) and len(path.relative_to(stages).parts) > 1:
+        return f"make it again with: synfer run {path.relative_to(stages).parts[0].removeprefix('.').removesuffix('.partial')}"
+    for place in data_digests(root):
+        if path.is_relative_to((root / place).resolve()):
+            return f"bring it back with: dvc checkout --force {place}"
+    return "import it again with: synfer import" if path.is_relative_to(workspace.data.resolve()) else "bring it back from where it came"
+
+
+def _made_at_once(path: Path) -> Path:
+    """The folder above a file of the studies that is made as a whole: `cells/HASH`, `pool/HASH/STAGE`, or a stage of a block of faces."""
+    parts = path.parent.parts
+    in_pool = parts[:1] == ("pool",)
+    depth = 5 if in_pool and len(parts) > 2 and parts[2].startswith("faces-") else 3 if in_pool else 2
+    return Path(*parts[:depth])

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,11 +100,19 @@ def test_arrays_of_an_unfinished_stage_that_were_cut_off_are_removed(workspace: 
     [
         ("artifacts/synthesis", "make it again with: synfer run synthesis"),
         ("artifacts/corpus/test", "make it again with: synfer run corpus"),
+        ("artifacts/studies/cells/0f", "remove artifacts/studies/cells/0f and run the same study again"),
+        ("artifacts/studies/pool/0f/corpus/test", "remove artifacts/studies/pool/0f/corpus and run the same study again"),
+        (
+            "artifacts/studies/pool/0f/faces-1e/20-0/synthesis",
+            "remove artifacts/studies/pool/0f/faces-1e/20-0/synthesis and run the same study again",
+        ),
         ("data/synthetic/laptop", "bring it back with: dvc checkout --force data/synthetic/laptop"),
+        ("data/affectnet", "import it again with: synfer import"),
         ("elsewhere", "bring it back from where it came"),
     ],
 )
 def test_a_shard_with_one_changed_bit_is_named_with_what_to_do(workspace: Workspace, place: str, remedy: str) -> None:
+    (workspace.root / "data.dvc").write_text("outs:\n- {path: data/synthetic/laptop, md5: 0123456789abcdef.dir}\n")
     path = write_shard(workspace.root / place, 0, ["one", "two"], [b"1" * 5000, b"2" * 5000])
     flip(path)
     with pytest.raises(DamagedShardError, match=f"{path} is damaged: .*checksum"):
@@ -185,6 +194,20 @@ def test_a_stage_is_kept_when_mlflow_is_lost_and_its_metrics_come_with_the_rerun
     assert journal.is_logged("corpus")
     runs = mlflow.MlflowClient().search_runs(["1"], order_by=["attributes.start_time"])
     assert [sorted(run.data.metrics)[:2] for run in runs] == [["before"], ["corpus/identities", "corpus/images"]]
+
+
+def test_the_password_in_the_address_of_mlflow_is_in_no_line_of_what_is_told(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "http://ada:secret@127.0.0.1:1"  # nobody listens there
+    monkeypatch.setenv(tracking.URI, address)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TrackingError, match=r"MLflow at http://127\.0\.0\.1:1 does not answer") as found:
+        tracking.connect(workspace)
+    with pytest.raises(TrackingError) as without_cause, told(workspace, workspace.artifacts):
+        raise mlflow.MlflowException(f"API request to {address} failed")
+    for error in (found.value, without_cause.value):
+        assert "secret" not in "".join(traceback.format_exception(error)), "Prefect logs the causes too"
 
 
 # --- two calls at once ------------------------------------------------------------------------------------------------------------
