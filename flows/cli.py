@@ -1,9 +1,14 @@
-"""The command line `synfer`. An expected error is one line on stderr and a status of 2 (what was asked is unknown) or 1 (all others)."""
+"""The command line `synfer`. An expected error is one line on stderr and a status of 2 (what was asked is unknown) or 1 (all others).
+
+Ctrl-C is told in one line too, with a status of 130.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -52,6 +57,32 @@ for _panel, _commands in _PANELS.items():
         app.command(_name, rich_help_panel=_panel)(_command)
 
 
+_CONTINUED = {"run", "flow", "study", "describe", "annotate", "assets"}
+"""Commands that go on with what an interrupted call has finished."""
+_INTERRUPTED = 130  # the status that a shell expects after Ctrl-C, and what Typer makes of it
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        from components.lineage import git_commit
+
+        checkout = Path(__file__).resolve().parents[1]
+        commit = git_commit(checkout) if (checkout / ".git").exists() else None
+        print(f"synfer {version('synfer')}{f' ({commit})' if commit else ''}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and, in a checkout, its commit.")
+    ] = False,
+) -> None:
+    """Synthetic facial-expression datasets that people can trust: generate, rectify, validate, train, evaluate, release."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; `arguments` are those of the process by default. Always ends in SystemExit."""
     try:
@@ -59,6 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SynferError as error:
         print(f"synfer: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(_status(error))
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            command = next(iter(sys.argv[1:] if arguments is None else arguments), "")
+            print(f"synfer: stopped{'; the same call goes on where it was' if command in _CONTINUED else ''}", file=sys.stderr)
+        raise
 
 
 def _status(error: SynferError) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,33 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert told in line
     assert found == status
     assert sorted(in_workspace.root.rglob("*")) == before
+
+
+def test_what_cannot_run_waits_for_no_other_run(in_workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    with in_workspace.exclusive():
+        assert call(capsys, "run", "syntesis")[0] == 2
+        status, out, err = call(capsys, "run", "classifiers")
+    assert (status, out) == (2, "")
+    assert "needs artifacts/corpus/development" in err
+
+
+@pytest.mark.parametrize(("command", "told"), [("study scaling", "stopped; the same call goes on where it was"), ("params", "stopped")])
+def test_ctrl_c_is_one_line(
+    in_workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str, told: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("components.workspace.Workspace.find", interrupt)
+    status, _, err = call(capsys, *command.split())
+    assert (status, err) == (130, f"synfer: {told}\n")
+
+
+def test_version_names_the_commit(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    status, out, _ = call(capsys, "--version")
+    assert status == 0
+    assert out.startswith(f"synfer {version('synfer')} ({head}")
 
 
 def test_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
