@@ -140,6 +140,7 @@ class Synthesis(Sharded):
     """Stage synthesis: how many faces, and how they are steered."""
 
     images: Positive = Field(1400, description="number of generated images, spread evenly over the expressions; a plan says its own")
+    series: int = Field(0, ge=0, description="another number draws other faces of the same plan; 0 is the seed alone")
     plan: str = Field("", description="plan of configs/plans, or YAML file, that asks for faces by cell; '' for none")
     have: tuple[str, ...] = Field((), description="releases whose faces count for the plan: only what is missing is drawn")
     batch_size: Positive = 70
@@ -378,6 +379,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
+
+
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
@@ -386,4 +390,6 @@ def _explain(error: ValidationError) -> str:
         model = section.annotation if section is not None else Config
         known = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else Config.model_fields
         return unknown("key", where, (".".join([*map(str, first["loc"][:-1]), name]) for name in known))
-    return f"{where} = {first['input']!r}: {first['msg']}"
+    kind = _KINDS.get(first["type"].partition("_")[0]) if first["type"].endswith(("_parsing", "_type", "_from_float")) else None
+    why = f"must be {kind}" if kind else first["msg"].replace("Input should be", "must be")
+    return f"{where} = {first['input']!r}: {why}"

@@ -59,7 +59,8 @@ def decode(data: bytes, *, where: str) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             return np.array(image.convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ImageError(f"{where}: not a readable image ({len(data)} bytes): {error}") from error
+        why = "of no known format" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise ImageError(f"{where}: not a readable image ({len(data)} bytes): {why}") from error
 
 
 def is_marked_generated(data: bytes) -> bool:

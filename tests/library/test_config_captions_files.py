@@ -27,7 +27,8 @@ def test_overlays_then_overrides_win(tmp_path):
     [
         ({"synthesis": {"imges": 1}}, "did you mean 'synthesis.images'"),
         ({"sythesis": {}}, "unknown key 'sythesis'"),
-        ({"synthesis": {"images": 0}}, "synthesis.images = 0"),
+        ({"synthesis": {"images": 0}}, "synthesis.images = 0: must be greater than or equal to 1"),
+        ({"synthesis": {"images": "abc"}}, "synthesis.images = 'abc': must be a whole number"),
         ({"synthesis": {"cfg_interval": [0.6, 0.2]}}, r"synthesis.cfg_interval = \[0.6, 0.2\]: .*begins after it ends"),
         ({"common": {"expressions": ["joy"]}}, "unknown expression 'joy'"),
     ],

@@ -87,7 +87,7 @@ def test_images_come_in_the_order_asked_over_shards(tmp_path):
 
 def test_missing_and_corrupt_images_are_named(tmp_path):
     write_shard(tmp_path, 0, ["good", "bad"], [encode_png(pictures()[0]), b"no image"])
-    with pytest.raises(ImageError, match="sample bad: not a readable image"):
+    with pytest.raises(ImageError, match=r"sample bad: not a readable image \(8 bytes\): of no known format"):
         load_images(tmp_path, ["bad"], size=16)
     with pytest.raises(ImageError, match="no image for sample lost"):
         load_images(tmp_path, ["lost"], size=16)
