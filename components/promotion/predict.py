@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -10,9 +11,11 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
+from mlflow.tracking import MlflowClient
 from tqdm import tqdm
 
 from components import tracking
+from components.faults import outages_told
 from components.promotion.registry import PromotionError
 from components.workspace import Workspace
 from synfer.images import ImageError, decode
@@ -48,10 +51,25 @@ def _picture(path: Path) -> bytes:
     return data
 
 
+def check_model(workspace: Workspace, uri: str) -> None:
+    """Raise PromotionError, which names the registered models, unless MLflow has the model at `uri`."""
+    tracking.connect(workspace)
+    with _missing_told(uri):
+        mlflow.models.get_model_info(uri)
+
+
 def _load(uri: str) -> PyFuncModel:
-    try:
+    with _missing_told(uri):
         return mlflow.pyfunc.load_model(uri)
+
+
+@contextmanager
+def _missing_told(uri: str) -> Iterator[None]:
+    try:
+        yield
     except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        hint = "a run of the pipeline registers one, synfer promote makes it champion"
-        raise PromotionError(f"MLflow has no model {uri}: {reason}; {hint}") from error
+        with outages_told():
+            known = ", ".join(sorted(model.name for model in MlflowClient().search_registered_models()))
+        why = str(error).splitlines()[0].rstrip(".")
+        there = f"registered: {known}; --config or --model says which" if known else "a run of the pipeline registers one"
+        raise PromotionError(f"MLflow has no model {uri}: {why}; {there}") from error

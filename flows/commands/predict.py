@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.project import console, load_project
+from flows.project import Overlays, Overrides, console, load_project
 from synfer.files import whole_file
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ def predict(
         typer.Option(help="MLflow URI, such as models:/synfer-classifier/3; by default the champion of the configured model."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write all probabilities as a CSV file.")] = None,
+    config: Overlays = None,
+    set_: Overrides = None,
 ) -> None:
     """Classify faces with the champion, the model that MLflow serves: label, probabilities, version.
 
@@ -32,13 +34,15 @@ def predict(
     synfer predict faces/*.jpg --out labels.csv
 
     synfer predict face.png --model models:/synfer-classifier@challenger
+
+    synfer predict face.png --config smoke
     """
     from components.promotion.predict import predict_files
 
-    workspace, config = load_project()
+    workspace, settings = load_project(config, set_)
     if out is not None and out.suffix != ".csv":
         raise typer.BadParameter(f"{out} does not end in .csv", param_hint="--out")
-    found = predict_files(workspace, images, model or f"models:/{config.registration.model_name}@champion")
+    found = predict_files(workspace, images, model or f"models:/{settings.registration.model_name}@champion")
     console().print(_table(found))
     if out is not None:
         with whole_file(out) as temporary:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.project import console, load_project
+from flows.project import Overlays, Overrides, console, load_project
 
 if TYPE_CHECKING:
     from components.promotion.registry import HandOver, Registry
@@ -18,6 +18,8 @@ def promote(
     version: Annotated[str, typer.Argument(help="Number of the version; by default the challenger.", show_default=False)] = "",
     model: Model = None,
     force: Annotated[str, typer.Option(metavar="REASON", help="Promote a version that the gate held back, and say why.")] = "",
+    config: Overlays = None,
+    set_: Overrides = None,
 ) -> None:
     """Make a version of the model champion; the champion of before becomes `previous`.
 
@@ -28,14 +30,18 @@ def promote(
     synfer promote
 
     synfer promote 3 --force "trained for the new camera"
+
+    synfer promote --config smoke
     """
-    registry = _registry(model)
+    registry = _registry(model, config, set_)
     _tell(registry, registry.promote(version, force=force))
 
 
 def rollback(
     model: Model = None,
     reason: Annotated[str, typer.Option(help="Why; kept with the version that loses the place.")] = "",
+    config: Overlays = None,
+    set_: Overrides = None,
 ) -> None:
     """Give the place of champion back to the version that held it before.
 
@@ -45,14 +51,14 @@ def rollback(
 
     synfer rollback --reason "too many false alarms on fear"
     """
-    registry = _registry(model)
+    registry = _registry(model, config, set_)
     _tell(registry, registry.rollback(why=reason))
 
 
-def _registry(model: str | None) -> Registry:
+def _registry(model: str | None, overlays: list[str] | None, overrides: list[str] | None) -> Registry:
     from components.promotion.registry import Registry
 
-    workspace, config = load_project()
+    workspace, config = load_project(overlays, overrides)
     return Registry(workspace, model or config.registration.model_name)
 
 

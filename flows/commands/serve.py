@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.project import console, load_project
+from flows.project import Overlays, Overrides, console, load_project
 
 
 def serve(
@@ -16,6 +16,8 @@ def serve(
     ] = None,
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 5001,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is open to other machines.")] = "127.0.0.1",
+    config: Overlays = None,
+    set_: Overrides = None,
 ) -> None:
     """Answer pictures with label, probabilities and the version of the model, until Ctrl-C.
 
@@ -25,16 +27,20 @@ def serve(
 
     synfer serve --model models:/synfer-classifier@challenger
 
+    synfer serve --config smoke
+
     curl 127.0.0.1:5001/invocations -H 'Content-Type: application/json' \\
     -d '{"dataframe_split": {"columns": ["image"], "data": [["BASE64 OF A PNG"]]}}'
     """
     import subprocess
     import sys
 
+    from components.promotion.predict import check_model
     from components.promotion.serve import environment
 
-    workspace, config = load_project()
-    uri = model or f"models:/{config.registration.model_name}@champion"
+    workspace, settings = load_project(config, set_)
+    uri = model or f"models:/{settings.registration.model_name}@champion"
+    check_model(workspace, uri)
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local", "-h", host, "-p", str(port)]
     console().print(f"{uri}  http://{host}:{port}/invocations\nCtrl-C ends it")
     try:

@@ -19,7 +19,7 @@ import pytest
 from components import registration, tracking
 from components.audits.finding import Finding, write_verdict
 from components.embedded_corpus import write_corpus
-from components.promotion.predict import predict_files
+from components.promotion.predict import check_model, predict_files
 from components.promotion.registry import PromotionError, Registry
 from components.promotion.served_model import to_pixels
 from components.record import Record
@@ -98,8 +98,12 @@ def test_files_are_predicted_as_the_classifier_predicts_them(tracked_workspace: 
     paths[1].write_text("no picture")
     with pytest.raises(ImageError, match=r"1\.png: not a readable image"):
         predict_files(tracked_workspace, paths, "models:/faces@champion")
-    with pytest.raises(PromotionError, match="MLflow has no model models:/faces@nobody"):
-        predict_files(tracked_workspace, paths[:1], "models:/faces@nobody")
+    check_model(tracked_workspace, "models:/faces@champion")
+    for ask in (check_model, lambda workspace, uri: predict_files(workspace, paths[:1], uri)):
+        with pytest.raises(PromotionError, match=r"MLflow has no model models:/faces@nobody: .*alias nobody not found; registered: faces"):
+            ask(tracked_workspace, "models:/faces@nobody")
+        with pytest.raises(PromotionError, match=r"MLflow has no model models:/face@champion: .*registered: faces"):
+            ask(tracked_workspace, "models:/face@champion")
 
 
 def test_version_leads_back_to_flow_run_and_measurement(tracked_workspace: Workspace, stages: Path) -> None:
