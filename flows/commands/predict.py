@@ -1,4 +1,4 @@
-"""`synfer predict`: expressions in pictures, by the registered model that is in use."""
+"""`synfer predict`: expressions in pictures, by the registered model that is in use or by the folder of a classifier."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Pictures of one face each: PNG, JPEG or WebP files.", show_default=False)],
     model: Annotated[
         str | None,
-        typer.Option(help="MLflow URI, such as models:/synfer-classifier/3; by default the champion of the configured model."),
+        typer.Option(help="Folder of a trained classifier, or MLflow URI, models:/synfer-classifier/3; by default the configured champion"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write all probabilities as a CSV file.")] = None,
     config: Overlays = None,
     set_: Overrides = None,
 ) -> None:
-    """Classify faces with the champion, the model that MLflow serves: label, probabilities, version.
+    """Classify faces with the champion, the model that MLflow serves, or with any classifier: label, probabilities, version.
 
     [bold]Examples[/bold]
 
@@ -34,6 +34,8 @@ def predict(
     synfer predict faces/*.jpg --out labels.csv
 
     synfer predict face.png --model models:/synfer-classifier@challenger
+
+    synfer predict face.png --model artifacts/classifiers/real
 
     synfer predict face.png --config smoke
     """

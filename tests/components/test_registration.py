@@ -24,7 +24,7 @@ from components.promotion.registry import PromotionError, Registry
 from components.promotion.served_model import to_pixels
 from components.record import Record
 from components.workspace import Workspace
-from synfer.classifiers.models import create, load, save
+from synfer.classifiers.models import ClassifierError, create, load, save
 from synfer.classifiers.predict import predict
 from synfer.config import Common, Registration
 from synfer.files import write_json
@@ -95,6 +95,13 @@ def test_files_are_predicted_as_the_classifier_predicts_them(tracked_workspace: 
     np.testing.assert_allclose(found["probability"], expected.max(axis=1), atol=1e-6)
     assert found["file"].tolist() == [str(path) for path in paths]
     assert set(found["model_version"]) == {"1"}
+    by_folder = predict_files(tracked_workspace, paths, str(stages / "classifiers" / "real"))
+    digest = load(stages / "classifiers" / "real").sha256[:12]
+    pd.testing.assert_frame_equal(by_folder, found.assign(model_version=f"sha256:{digest}"), check_dtype=False)
+    with pytest.raises(ImageError, match=rf"{tmp_path} is a folder; name its pictures, for example {tmp_path}/\*\.png"):
+        predict_files(tracked_workspace, [tmp_path], "models:/faces@champion")
+    with pytest.raises(ClassifierError, match=r"classifiers/reel/card\.json does not exist"):
+        predict_files(tracked_workspace, paths, str(stages / "classifiers" / "reel"))
     paths[1].write_text("no picture")
     with pytest.raises(ImageError, match=r"1\.png: not a readable image"):
         predict_files(tracked_workspace, paths, "models:/faces@champion")
