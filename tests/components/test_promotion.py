@@ -15,6 +15,7 @@ from components.promotion.registry import CHALLENGER, CHAMPION, PREVIOUS, Promot
 from components.promotion.serve import environment
 from components.workspace import Workspace
 from synfer.config import Registration
+from synfer.metrics.classification import UAR
 
 CLASSES = ("neutral", "happiness", "fear")
 TRUTH = np.repeat([0, 1, 2], 100)
@@ -53,6 +54,22 @@ def test_the_lowest_change_is_told_though_no_class_has_fallen() -> None:
     told = {finding.rule: finding for finding in compare(Registration(), TRUTH, *rivals, classes=CLASSES, resamples=200, seed=0)}
     assert told["max_class_drop"].passed
     assert "; the lowest change is fear -0.010 (" in told["max_class_drop"].reason
+
+
+def test_equally_good_trainings_that_differ_by_chance_are_let_pass() -> None:
+    rng = np.random.default_rng(4)
+    champion, other = (np.where(rng.random(300) < 0.8, TRUTH, (TRUTH + 1) % 3) for _ in range(2))
+    rivals = [Scored(name, np.eye(3)[guess]) for name, guess in (("2", other), ("1", champion))]
+    if UAR(TRUTH, rivals[0].probabilities) > UAR(TRUTH, rivals[1].probabilities):
+        rivals.reverse()
+    section = Registration(max_uar_drop=0.001, max_class_drop=1.0)
+    (uar, _) = compare(section, TRUTH, *rivals, classes=CLASSES, resamples=200, seed=0)
+    assert uar.passed
+    assert ": -0.0" in uar.reason.replace(" is ", ": ")
+    people = [str(row // 100) for row in range(300)]  # of three people nobody can say that they read all others worse
+    worse = scored("2", (0.7, 0.8, 0.8)), scored("1", (0.8, 0.8, 0.8))
+    by_face, by_person = (compare(section, TRUTH, *worse, classes=CLASSES, people=who, resamples=200, seed=0)[0] for who in (None, people))
+    assert (by_face.passed, by_person.passed) == (False, True)
 
 
 def test_the_minimum_scores_are_told_with_their_intervals() -> None:
