@@ -57,8 +57,7 @@ def other_settings(stages: Iterable[str], config: Config, artifacts: Path) -> li
     for stage in stages:
         changed = differences(read_settings(artifacts / stage) or {}, settings_of(stage, config), inside=stage)
         if changed:
-            more = f"; and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
-            lines.append(f"{stage} was made with {'; '.join(changed[:_NAMED])}{more}")
+            lines.append(f"{stage} was made with {_named(changed)}")
     return lines
 
 
@@ -72,6 +71,18 @@ def all_settings(stages: Iterable[str], artifacts: Path) -> dict[str, Any]:
     one = len(shared) == 1
     common = {"common" if one else f"common of {', '.join(names)}": json.loads(values) for values, names in shared.items()}
     return common | {stage: "unknown" if settings is None else settings.get(stage, {}) for stage, settings in found.items()}
+
+
+def unlike(found: Mapping[str, Any], config: Config) -> str:
+    """Where the settings of `all_settings` are not those of a configuration: up to three keys, old and new; empty if nowhere."""
+    wanted = config.model_dump(mode="json")
+    sections = [(name.partition(" ")[0], section) for name, section in found.items() if isinstance(section, Mapping)]
+    return _named([text for name, section in sections for text in differences({name: dict(section)}, wanted)])
+
+
+def _named(changed: list[str]) -> str:
+    more = f"; and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+    return "; ".join(changed[:_NAMED]) + more
 
 
 def _text(value: object) -> str:

@@ -1,6 +1,7 @@
 """Stage report: one self-contained page of everything that a run left, and all metrics in one flat file.
 
-`report.html` and `metrics.json` are also copied to `reports/` of the project that holds the artifacts.
+`report.html` and `metrics.json` are also copied to `reports/` of the project that holds the artifacts; `settings.json` there says what the
+stages were made with whose metrics these are.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from PIL import Image
 
 from components.fer_models import ROLES
 from components.lineage import lineage_tags
-from components.made_with import all_settings
+from components.made_with import NAME, all_settings
 from components.record import Metric, Record, Table, read_metrics, read_pictures, read_tables
 from components.report_page import CLASSIFIER_METRICS, classifier_outcomes, data_uri, examples, headlines, strips
 from components.stages import STAGES
 from components.templating import fill
 from components.workspace import Workspace
 from synfer.config import Common, Config
-from synfer.files import sha256, whole_file
+from synfer.files import sha256, whole_file, write_json
 from synfer.manifest import read_manifest
 from synfer.metrics.roles import expand_identities
 
@@ -85,6 +86,7 @@ def run(section: Config, common: Common, *, artifacts: Path, out: Path) -> None:
     chapters = [_chapter(name, artifacts / name) for name in STAGES["report"].reads]
     metrics = {key: value for chapter in chapters for key, value in chapter.metrics.items()}
     roles = json.loads((artifacts / "fer_models" / ROLES).read_text(encoding="utf-8"))
+    made_with = all_settings(STAGES["report"].reads, artifacts)
     page = fill(
         "report.html.j2",
         headlines=headlines(metrics),
@@ -95,7 +97,7 @@ def run(section: Config, common: Common, *, artifacts: Path, out: Path) -> None:
         people={role: len(expand_identities(model["trained_on"]["identities"])) for role, model in roles.items()},
         lineage=lineage_tags(workspace.root, section.corpus.source),
         origins=[_origin(name, artifacts / name) for name in STAGES["report"].reads],
-        settings=yaml.safe_dump(all_settings(STAGES["report"].reads, artifacts), sort_keys=False),
+        settings=yaml.safe_dump(made_with, sort_keys=False),
         studies=[path.relative_to(workspace.reports).as_posix() for path in sorted(workspace.reports.glob("studies/*.html"))],
         **_faces(common, artifacts),
     )
@@ -107,6 +109,7 @@ def run(section: Config, common: Common, *, artifacts: Path, out: Path) -> None:
     for name in (PAGE, METRICS):
         with whole_file(workspace.reports / name) as temporary:
             shutil.copyfile(out / name, temporary)
+    write_json(workspace.reports / NAME, made_with)
 
 
 def _faces(common: Common, artifacts: Path) -> dict[str, Any]:

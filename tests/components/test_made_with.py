@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from components.made_with import NAME, all_settings, other_settings, read_settings, settings_of, write_settings
-from components.stages import upstream
-from components.workspace import Workspace
+from components.results_table import check_run
+from components.stages import STAGES, upstream
+from components.workspace import Workspace, WorkspaceError
 from synfer.config import Config, load_config
+from synfer.files import write_json
 
 
 def asked(workspace: Workspace, *overrides: str) -> Config:
@@ -67,3 +71,20 @@ def test_a_stage_builds_on_what_its_inputs_were_made_from() -> None:
     assert upstream(["rectification"]) == ["corpus", "fer_models", "generator", "feranno", "synthesis"]
     assert upstream(["corpus", "fer_models", "generator", "feranno", "synthesis", "rectification"]) == []
     assert upstream(["classifiers"])[-2:] == ["rectification", "validation"]
+
+
+def test_results_are_refused_of_another_run_than_params_yaml_describes(workspace: Workspace) -> None:
+    check_run(workspace)  # a checkout whose report is older than this file
+    stages = STAGES["report"].reads
+    for overlays in ((), ("smoke",)):
+        config = load_config(workspace.params, overlays=overlays)
+        for stage in stages:
+            write_settings(stage, config, workspace.stage(stage))
+        write_json(workspace.reports / NAME, all_settings(stages, workspace.artifacts))
+        if not overlays:
+            check_run(workspace)
+    with pytest.raises(WorkspaceError, match=r"metrics\.json is not of the run that params\.yaml describes \(.*, now .*; and \d+ more\)"):
+        check_run(workspace)
+    write_json(workspace.reports / NAME, {"common of corpus": {"seed": 5}, "common of generator": {"seed": 0}, "corpus": "unknown"})
+    with pytest.raises(WorkspaceError, match=r"\(common\.seed=5, now 0\)"):
+        check_run(workspace)

@@ -105,6 +105,8 @@ def test_the_settings_are_those_that_each_stage_was_made_with(finished: Workspac
     assert f"train_images: {settings.feranno.train_images}\n" in text
     assert f"train_images: {Config().feranno.train_images}\n" not in text
     assert "\nsynthesis: unknown\n" in text
+    beside = json.loads((finished.reports / "settings.json").read_text(encoding="utf-8"))
+    assert beside["feranno"]["train_images"] == settings.feranno.train_images
 
 
 def test_numbers_are_written_for_people() -> None:

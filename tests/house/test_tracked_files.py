@@ -46,6 +46,6 @@ def test_made_things_are_ignored(root: Path) -> None:
     made += ["evaluated/x", ".evaluated.unfinished/x", "models/x", "downloads/x"]
     done = subprocess.run(["git", "check-ignore", *made], cwd=root, capture_output=True, text=True)
     assert done.stdout.split() == made
-    tracked = ["reports/metrics.json", "reports/studies/x.json", "mlruns/README.md", "data.dvc"]
+    tracked = ["reports/metrics.json", "reports/settings.json", "reports/studies/x.json", "mlruns/README.md", "data.dvc"]
     kept = subprocess.run(["git", "check-ignore", *tracked], cwd=root, capture_output=True)
     assert kept.stdout == b""
