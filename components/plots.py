@@ -212,7 +212,7 @@ def interval_dots(
     `levels` is a value to compare with in each panel, a dashed line; `level` names it. Panels share their rows and their series.
     """
     rows = list(next(iter(next(iter(panels.values())).values())))
-    with _panels(len(panels), width=4.8, height=1.4 + 0.36 * len(rows), share_y=True) as (figure, axes):
+    with _panels(len(panels), width=5.2, height=1.4 + 0.36 * len(rows), share_y=True) as (figure, axes):
         for axis, (title, series) in zip(axes, panels.items(), strict=True):
             axis.axvline(levels[title], color=MUTED, linewidth=1.2, linestyle="--", label=level)
             for index, (color, (name, values)) in enumerate(zip(PALETTE, series.items(), strict=False)):

@@ -34,7 +34,7 @@ from synfer.vocabulary import COMPOUNDS
 
 KIND = "few_shot"
 BASIC, NEW = "basic", "compound"
-_TITLES = {NEW: "Compound expressions, new to all", BASIC: "Basic expressions, known to supervised encoders"}
+_TITLES = {NEW: "Compound expressions, new to all", BASIC: "Basic expressions, known to supervised"}
 
 
 def measure(kind: str, shots: int) -> str:
@@ -148,13 +148,15 @@ def notes(results: Results, config: Config) -> list[str]:
     new = "Compound expressions are new to every encoder." if NEW in chances else "Nothing here is new to supervised encoders."
     known = "Basic expressions are not new to supervised encoders, which are classifiers of these very classes"
     chance = ", ".join(f"{kind} {value:.3f}" for kind, value in chances.items())
-    above = [_above(results, name, value) for kind, value in chances.items() for name in _measures(results, kind).values()]
-    return [f"{new} {known}: their basic episodes say only how well known classes lie together.", f"Chance: {chance}.", *above]
+    above: dict[str, list[str]] = {}
+    for name, value in ((name, value) for kind, value in chances.items() for name in _measures(results, kind).values()):
+        above.setdefault(_above(results, name, value), []).append(name)
+    told = [f"Above chance with the whole interval, {', '.join(names)}: {arms}." for arms, names in above.items()]
+    return [f"{new} {known}: their basic episodes say only how well known classes lie together.", f"Chance: {chance}.", *told]
 
 
 def _above(results: Results, name: str, chance: float) -> str:
-    arms = [arm for arm in results.arms if results.figure(arm, name).low > chance]
-    return f"Above chance with the whole interval, {name}: {'; '.join(arms) or 'no encoder'}."
+    return "; ".join(arm for arm in results.arms if results.figure(arm, name).low > chance) or "no encoder"
 
 
 def _chances(results: Results, config: Config) -> dict[str, float]:
