@@ -13,7 +13,12 @@ from synfer.seeding import derive_seed
 from synfer.vocabulary import ATTRIBUTES
 
 
-def plan_faces(count: int, *, expressions: Sequence[str], seed: int) -> pd.DataFrame:
+def series_seed(seed: int, series: int) -> int | str:
+    """What names the faces of a series and is mixed into their seeds: the seed alone for series 0, `0s20261123` for others."""
+    return f"{seed}s{series}" if series else seed
+
+
+def plan_faces(count: int, *, expressions: Sequence[str], seed: int | str) -> pd.DataFrame:
     """One row a face to draw: sample_id, expression, caption, aus, seed and attr_*; expressions in turn, so any prefix is balanced.
 
     Row i depends on (seed, i) alone: a longer plan begins with the shorter one.
@@ -21,7 +26,7 @@ def plan_faces(count: int, *, expressions: Sequence[str], seed: int) -> pd.DataF
     return pd.DataFrame([_plan_face(index, expressions[index % len(expressions)], seed) for index in range(count)])
 
 
-def _plan_face(index: int, expression: str, seed: int) -> dict[str, object]:
+def _plan_face(index: int, expression: str, seed: int | str) -> dict[str, object]:
     sample_seed = derive_seed("synthesis", seed, index)
     rng = np.random.default_rng(sample_seed)
     attributes = draw_attributes(rng)

@@ -84,12 +84,19 @@ def _run_name() -> str:
     return f"{name}{'' if first == _FIRST else f' from {first}'}{'' if last == _LAST else f' to {last}'}"
 
 
+def _scheduled_day() -> str:
+    """20261123: the day for which the run was scheduled, also where it waited or was started again after midnight."""
+    return f"{flow_run.get_scheduled_start_time():%Y%m%d}"
+
+
 @flow(name="pipeline", flow_run_name=_run_name, log_prints=False)
 def pipeline(
     overlays: list[Overlay] = [],  # noqa: B006 - an empty list in Prefect's form; nobody changes it
     overrides: list[Override] = [],  # noqa: B006
     start: StageName = _FIRST,
     stop: StageName = _LAST,
+    new_series: bool = False,
+    publish: bool = True,
 ) -> None:
     """Corpus to registered model: generate faces, rectify and validate their labels, train on them, evaluate, audit, release, register.
 
@@ -98,10 +105,13 @@ def pipeline(
         overrides: Single values, such as synthesis.images=700; they win over the overlays.
         start: First stage to run; what the earlier ones have left is used.
         stop: Last stage to run.
+        new_series: Draw faces that no other day has drawn (synthesis.series is the date for which the run was scheduled, in UTC).
+        publish: Whether stage release, where it is among the stages, publishes the dataset.
     """
     check_starts(_MOST_KILLS)
-    workspace, config = load_project(overlays, overrides)
-    run = PipelineRun(workspace, config, start=start, stop=stop, flow_run_id=str(flow_run.get_id()))
+    series = [f"synthesis.series={_scheduled_day()}"] if new_series else []
+    workspace, config = load_project(overlays, [*series, *overrides])
+    run = PipelineRun(workspace, config, start=start, stop=stop, publish=publish, flow_run_id=str(flow_run.get_id()))
     with run.alone(), run.tracked(str(flow_run.get_name())):
         real = corpus(run)
         roles = fer_models(run, corpus=real)

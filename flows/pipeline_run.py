@@ -39,16 +39,23 @@ _COUNTS = {"images", "identities", "parameters", "expectations", "failed_critica
 _SHARES = {"label_accuracy", "kept", "relabelled", "softened", "judge_accuracy", "cells_filled_share"}
 
 
+_TOLD = ".release_told"
+
+
 class PipelineRun:
     """The project, the configuration and the first and last stage of one pipeline run; knows how far it is."""
 
-    def __init__(self, workspace: Workspace, config: Config, *, start: str, stop: str, flow_run_id: str) -> None:
-        """Raises StageError if `start` or `stop` is no stage, or if an earlier one has not left what is needed.
+    def __init__(
+        self, workspace: Workspace, config: Config, *, start: str, stop: str, flow_run_id: str, publish: bool = True
+    ) -> None:
+        """Without `publish` stage release is left out.
+
+        Raises StageError if `start` or `stop` is no stage, or if an earlier one has not left what is needed.
 
         Raises PlanError or WorkspaceError for a plan or release of the configuration that cannot be used.
         """
         self.workspace, self.config, self.flow_run_id = workspace, config, flow_run_id
-        self._wanted = stages_between(start, stop, workspace)
+        self._wanted = [name for name in stages_between(start, stop, workspace) if publish or name != "release"]
         self._used = upstream(self._wanted)
         check_settings(config, workspace, self._wanted)
         self._journal: Journal | None = None
@@ -110,7 +117,7 @@ class PipelineRun:
         get_run_logger().info("%s: %s   %s", name, took.strip(), measured)
         show_stage(name, folder)
         if name == "release":
-            tell_release(folder)
+            tell_release(folder, self.workspace.artifacts / _TOLD)
         self._progress.advance((list(STAGES).index(name) + 1) / len(STAGES))
         return folder
 

@@ -51,7 +51,7 @@ def _server(root: Path) -> str:
 def end_orphans() -> list[int]:
     """End the servers that killed flows of this project have left: a flow without a server starts one, and cannot end it when it is killed.
 
-    Returns their process numbers. One whose flow still runs is left alone: the environment that it was started with names the flow's process.
+    Returns their process numbers. One whose flow still runs is left alone: the environment of the server names the flow's process.
     """
     import psutil
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from components.plan import draw_attributes, plan_faces, with_attributes
+from components.plan import draw_attributes, plan_faces, series_seed, with_attributes
 from components.plans.au_ranges import draw_within
 from components.plans.cells import Cell
 from components.plans.file import Plan, PlanError, find_plan, read_plan
@@ -26,24 +26,25 @@ def planned_faces(section: Synthesis, common: Common, *, inside: Path) -> pd.Dat
     `inside` is a folder of the project, where a plan is looked for. The columns `plan_cell` and `compound` are "" where they say nothing.
     Raises PlanError, WorkspaceError or ManifestError, before any work, if the plan or a release cannot be read, or if nothing is missing.
     """
+    seed = series_seed(common.seed, section.series)
     if not section.plan:
         if section.have:
             raise PlanError("synthesis.have counts what releases hold of a plan; name one with synthesis.plan")
-        return plan_faces(section.images, expressions=common.expressions, seed=common.seed).assign(plan_cell="", compound="")
-    plan, stock = stock_of(section.plan, section.have, common, root=Workspace.find(inside).root)
+        return plan_faces(section.images, expressions=common.expressions, seed=seed).assign(plan_cell="", compound="")
+    plan, stock = stock_of(section.plan, section.have, common, root=Workspace.find(inside).root, series=section.series)
     if not stock.total_missing:
         asked = sum(cell.count for cell in plan.cells)
         raise PlanError(f"nothing is missing: {plan.path} asks for {asked} faces, and the releases that it counts hold them all")
-    return plan_rows(stock, expressions=common.expressions, seed=common.seed)
+    return plan_rows(stock, expressions=common.expressions, seed=seed)
 
 
-def stock_of(plan: str, have: Sequence[str], common: Common, *, root: Path) -> tuple[Plan, Stock]:
-    """A plan by its name or path, and what its own releases and those of `have` hold of it."""
+def stock_of(plan: str, have: Sequence[str], common: Common, *, root: Path, series: int = 0) -> tuple[Plan, Stock]:
+    """A plan by its name or path, and what its own releases and those of `have` hold of it; rows of `series` are numbered on."""
     read = read_plan(find_plan(plan, root), expressions=common.expressions)
-    return read, take_stock(read, find_releases([*read.have, *have], root), seed=common.seed)
+    return read, take_stock(read, find_releases([*read.have, *have], root), seed=series_seed(common.seed, series))
 
 
-def plan_rows(stock: Stock, *, expressions: Sequence[str], seed: int) -> pd.DataFrame:
+def plan_rows(stock: Stock, *, expressions: Sequence[str], seed: int | str) -> pd.DataFrame:
     """One row a missing face; row i of a cell depends on (seed, the cell, i) alone, and any prefix holds every cell in proportion.
 
     A plan whose counts have all grown by one factor begins with the smaller one.
@@ -56,7 +57,7 @@ def plan_rows(stock: Stock, *, expressions: Sequence[str], seed: int) -> pd.Data
     return pd.DataFrame([_row(stock.cells[place], index, expressions, seed) for _, place, index in sorted(turns)])
 
 
-def _row(cell: Cell, index: int, expressions: Sequence[str], seed: int) -> dict[str, object]:
+def _row(cell: Cell, index: int, expressions: Sequence[str], seed: int | str) -> dict[str, object]:
     sample_seed = derive_seed("synthesis", seed, cell.name, index)
     rng = np.random.default_rng(sample_seed)
     person = with_attributes(draw_attributes(rng, cell.attributes), cell.attributes)

@@ -60,7 +60,7 @@ class Stock:
         (self.there if shows_what_was_asked(row) else self.rejected)[open_first[0].name] += 1
 
 
-def take_stock(plan: Plan, releases: Sequence[Path], *, seed: int) -> Stock:
+def take_stock(plan: Plan, releases: Sequence[Path], *, seed: int | str) -> Stock:
     """Count what the release folders hold of a plan; a sample that two of them have counts once.
 
     Raises ManifestError naming a manifest that cannot be read or is none of a release.

@@ -33,7 +33,7 @@ from synfer.seeding import derive_seed
 TEXT, AUS, GUIDANCE, RECTIFICATION = "text", "aus", "guidance", "rectification"
 _BASE = ("common", "corpus", "fer_models", "generator", "feranno")
 _MODELS = ("fer_models", "generator", "feranno")
-_IDLE = {"common": ("device", "threads"), "synthesis": ("images", "batch_size", "shard_images"), "rectification": ("batch_size",)}
+_IDLE = {"common": ("device", "threads"), "synthesis": ("images", "series", "batch_size", "shard_images"), "rectification": ("batch_size",)}
 _SEED_LIMIT = 10**9  # short enough for a sample's id
 
 
@@ -103,7 +103,7 @@ class Pool:
 
     def synthesis(self, drawn: str) -> Config:
         """The configuration with which these faces are drawn."""
-        section = self.config.synthesis.model_copy(update={**DRAWINGS[drawn].changes, "images": self.block})
+        section = self.config.synthesis.model_copy(update={**DRAWINGS[drawn].changes, "images": self.block, "series": 0})
         return self.config.model_copy(update={"synthesis": section})
 
     def jobs(self, cells: Iterable[Cell]) -> list[Job]:
