@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
@@ -27,8 +28,9 @@ from components.promotion.logged_model import log_classifier
 from components.promotion.model_card import model_card
 from components.promotion.registry import CHALLENGER, CHAMPION, GATE, GATE_REASON, Registry
 from components.record import Metric, Record, read_metrics
+from components.training_record import TrainingRecordError, check_unseen
 from components.workspace import Workspace
-from synfer.classifiers.models import load
+from synfer.classifiers.models import CARD, load
 from synfer.config import Common, Registration
 from synfer.files import write_json
 from synfer.images import shard_paths
@@ -87,22 +89,37 @@ def run(
 def judge(
     registry: Registry, section: Registration, common: Common, faces: RealFaces, scored: Scored, *, verdicts: Mapping[str, Path]
 ) -> list[Finding]:
-    """Every rule of the gate; `verdicts` are files of earlier stages, the champion, if there is one, predicts the same test faces now."""
+    """Every rule of the gate; `verdicts` are files of earlier stages, the champion, if there is one, predicts the same test faces now.
+
+    A champion that was trained on these faces, since the corpus has been split anew, is compared with nobody: none would ever follow it.
+    """
     findings = check_verdicts({name: _verdict(path) for name, path in verdicts.items()})
-    findings += check_scores(section, faces.truth, scored, resamples=_RESAMPLES, seed=common.seed)
+    settings: dict[str, Any] = {"people": faces.people, "resamples": _RESAMPLES, "seed": common.seed}
+    findings += check_scores(section, faces.truth, scored, **settings)
     number = registry.holder(CHAMPION)
     if not number or number == scored.version:
         return findings
-    predicted = mlflow.pyfunc.load_model(f"models:/{section.model_name}/{number}").predict(faces.images)
+    try:
+        predicted = _predicted_by(f"models:/{section.model_name}/{number}", faces)
+    except TrainingRecordError as error:
+        return [*findings, Finding("champion_unseen", True, f"not compared with champion {number}: {error}")]
     missing = [name for name in common.expressions if name not in predicted.columns]
     if missing:
         reason = f"champion {number} does not know {', '.join(missing)}: the two cannot be compared"
         return [*findings, Finding("same_classes", False, reason)]
     table = predicted[list(common.expressions)].to_numpy(dtype=np.float64)
     champion = Scored(number, table / table.sum(axis=1, keepdims=True))
-    return findings + compare(
-        section, faces.truth, scored, champion, classes=common.expressions, resamples=_RESAMPLES, seed=common.seed
-    )
+    return findings + compare(section, faces.truth, scored, champion, classes=common.expressions, **settings)
+
+
+def _predicted_by(uri: str, faces: RealFaces) -> pd.DataFrame:
+    """What a registered model sees in the test faces; raises TrainingRecordError if it was trained on one of them or of their people."""
+    with TemporaryDirectory() as temporary:
+        local = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=temporary))
+        for card in local.rglob(CARD):
+            check_unseen(load(card.parent), card.parent, faces.rows, where="the test split")
+        predicted: pd.DataFrame = mlflow.pyfunc.load_model(str(local)).predict(faces.images)
+    return predicted
 
 
 def test_digest(test: Path) -> str:

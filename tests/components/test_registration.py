@@ -23,24 +23,35 @@ from components.promotion.predict import check_model, predict_files
 from components.promotion.registry import PromotionError, Registry
 from components.promotion.served_model import to_pixels
 from components.record import Record
+from components.training_record import write_training_record
 from components.workspace import Workspace
 from synfer.classifiers.models import ClassifierError, create, load, save
 from synfer.classifiers.predict import predict
 from synfer.config import Common, Registration
 from synfer.files import write_json
 from synfer.images import ImageError, encode_png, encode_webp
+from synfer.manifest import read_manifest
 from synfer.vocabulary import DEFAULT_EXPRESSIONS
 
 MEMORY = Finding("memorisation", "Nothing is remembered", "critical", True, "0.50", "share at most 0.55")
 SECTION = Registration(model_name="faces", training_set="real", min_uar=0.0, max_ece=1.0)
 
 
+STRANGERS = pd.DataFrame({"sample_id": ["face"], "identity": ["stranger"], "sha256": ["0" * 64]})
+
+
+def save_trained(folder: Path, rows: pd.DataFrame, classes: tuple[str, ...] = DEFAULT_EXPRESSIONS) -> None:
+    """Fresh weights that say they were trained on these manifest rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trained_on = write_training_record(folder, {"real": rows}, images=len(rows))
+    save(create("resnet10t", classes, image_size=64, seed=1), folder, {"trained_on": trained_on})
+
+
 @pytest.fixture
 def stages(tracked_workspace: Workspace) -> Path:
     """Folders of the stages that registration reads: fresh weights and made-up measurements."""
     workspace = tracked_workspace
-    network = create("resnet10t", DEFAULT_EXPRESSIONS, image_size=64, seed=1)
-    save(network, workspace.stage("classifiers") / "real", {})
+    save_trained(workspace.stage("classifiers") / "real", STRANGERS)
     record = Record(workspace.stage("evaluation"))
     record.metric("classifiers/real/uar", 0.5, low=0.4, high=0.6, n=70)
     record.metric("classifiers/real/recall/fear", 0.25, n=10)
@@ -198,14 +209,26 @@ def test_warnings_of_earlier_stages_are_told_and_hold_nothing_back(tracked_works
 
 
 def test_a_champion_with_other_classes_is_not_compared_in_silence(tracked_workspace: Workspace, stages: Path) -> None:
-    save(create("resnet10t", DEFAULT_EXPRESSIONS[:5], image_size=64, seed=1), stages / "classifiers" / "real", {})
+    save_trained(stages / "classifiers" / "real", STRANGERS, DEFAULT_EXPRESSIONS[:5])
     five = Common(expressions=DEFAULT_EXPRESSIONS[:5])
     with tracking.stage_run(tracked_workspace, "registration", parameters={}):
         inputs = {stage: tracked_workspace.stage(stage) for stage in ("evaluation", "classifiers", "validation", "audit")}
         registration.run(SECTION, five, **inputs, test=stages / "corpus" / "test", out=stages / "five")
-    save(create("resnet10t", DEFAULT_EXPRESSIONS, image_size=64, seed=1), stages / "classifiers" / "real", {})
+    save_trained(stages / "classifiers" / "real", STRANGERS)
     assert register(tracked_workspace, "seven")["alias"] == ""
     assert "champion 1 does not know disgust, anger" in version("2").tags["gate.reason"]
+
+
+def test_a_champion_that_has_learned_the_test_faces_is_compared_with_nobody(tracked_workspace: Workspace, stages: Path) -> None:
+    met = read_manifest(stages / "corpus" / "test").iloc[[3]]
+    save_trained(stages / "classifiers" / "real", met)
+    register(tracked_workspace, "first")  # while the corpus was split in another way
+    save_trained(stages / "classifiers" / "real", STRANGERS)
+    assert register(tracked_workspace, "second", SECTION.model_copy(update={"max_ece": 0.99}))["alias"] == "challenger"
+    reason = version("2").tags["gate.reason"]
+    assert "not compared with champion 1: " in reason
+    assert f"was trained on 1 of the 14 images of the test split, for example {met['sample_id'].iloc[0]}" in reason
+    assert "UAR against champion" not in reason
 
 
 def test_pixels_of_any_encoding_and_a_clear_error() -> None:
