@@ -6,11 +6,15 @@ Numbers never come by hand.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
+from components.made_with import NAME, unlike
 from components.record import Metric
 from components.studies.document import headline_table, read_studies, results_page
 from components.workspace import Workspace, WorkspaceError
+from synfer.config import load_config
+from synfer.errors import SynferError
 from synfer.files import whole_file
 
 START, END = "<!-- results -->", "<!-- /results -->"
@@ -61,9 +65,20 @@ def read_report(path: Path) -> dict[str, Metric]:
     return {key: Metric(**value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
 
 
+def check_run(workspace: Workspace) -> None:
+    """Raise WorkspaceError where the metrics in `reports/` are of a run with other settings than those of params.yaml."""
+    try:
+        made_with = json.loads((workspace.reports / NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    if other := unlike(made_with, load_config(workspace.params)):
+        raise WorkspaceError(f"reports/metrics.json is not of the run that params.yaml describes ({other}); run synfer flow pipeline first")
+
+
 def main() -> None:
-    """Renew the tables of the README and the page of the studies around the current folder."""
+    """Renew the tables of the README and the page of the studies around the current folder; raises WorkspaceError, see `check_run`."""
     workspace = Workspace.find(Path.cwd())
+    check_run(workspace)
     readme = workspace.root / "README.md"
     studies = read_studies(workspace.reports / "studies")
     filled = fill_readme(readme.read_text(encoding="utf-8"), results_table(read_report(workspace.reports / "metrics.json")))
@@ -76,4 +91,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SynferError as error:
+        sys.exit(f"synfer: {error}")
