@@ -60,7 +60,7 @@ def test_a_supervised_encoder_costs_what_a_classifier_costs(laptop: Config) -> N
 def test_prototypes_form_in_the_penultimate_features_of_the_classifier_that_scaling_trains(
     tracked_workspace: Workspace, settings: Config
 ) -> None:
-    write_corpus(tracked_workspace.data / "faces", identities=40, images_per_identity=7, size=32)
+    write_corpus(tracked_workspace.data / "faces", identities=24, images_per_identity=7, size=32)
     config = settings.model_copy(update={
         "corpus": settings.corpus.model_copy(update={"train": 0, "val": 0, "test": 0}),
         "classifiers": settings.classifiers.model_copy(update={"batch_size": 8}),
