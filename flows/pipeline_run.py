@@ -39,7 +39,7 @@ _COUNTS = {"images", "identities", "parameters", "expectations", "failed_critica
 _SHARES = {"label_accuracy", "kept", "relabelled", "softened", "judge_accuracy", "cells_filled_share"}
 
 
-_TOLD = ".release_told"
+TOLD = ".release_told"
 
 
 class PipelineRun:
@@ -117,7 +117,7 @@ class PipelineRun:
         get_run_logger().info("%s: %s   %s", name, took.strip(), measured)
         show_stage(name, folder)
         if name == "release":
-            tell_release(folder, self.workspace.artifacts / _TOLD)
+            tell_release(folder, self.workspace.artifacts / TOLD)
         self._progress.advance((list(STAGES).index(name) + 1) / len(STAGES))
         return folder
 

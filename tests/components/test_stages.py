@@ -96,8 +96,9 @@ def test_partial_folder_is_reused_for_the_same_work_only(tmp_path: Path) -> None
     assert {path.name for path in partial.rglob("*")} == {"classifier", "shard"}
 
 
-def test_corpus_runs_and_an_older_result_survives_bad_input(tracked_workspace: Workspace) -> None:
+def test_corpus_runs_and_an_older_result_survives_bad_input(tracked_workspace: Workspace, root: Path) -> None:
     workspace = tracked_workspace
+    shutil.copy(root / "data.dvc", workspace.root)  # that data/faces can be brought back is told by the registry
     faces = workspace.data / "faces"
     write_corpus(faces, identities=21, images_per_identity=7, size=32)
     config = load_config(workspace.params, overrides=["common.image_size=32"])

@@ -21,6 +21,7 @@ from components.lineage import data_digests
 from components.stages import STAGES
 from components.workspace import Workspace
 from flows.commands.params import as_yaml
+from flows.pipeline_run import TOLD
 from synfer.config import load_config
 from synfer.images import load_images
 from synfer.manifest import read_manifest
@@ -107,7 +108,7 @@ def test_prefect_and_dvc_leave_the_same_files(smoke_runs: Runs) -> None:
 
 def test_every_stage_left_its_folder_and_nothing_unfinished(smoke_runs: Runs) -> None:
     by_flow, by_dvc = smoke_runs
-    assert {path.name for path in by_flow.artifacts.iterdir()} == {*STAGES, journal.NAME}
+    assert {path.name for path in by_flow.artifacts.iterdir()} == {*STAGES, journal.NAME, TOLD}
     assert {path.name for path in by_dvc.artifacts.iterdir()} == {name for name, stage in STAGES.items() if stage.in_dvc}
 
 
