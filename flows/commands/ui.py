@@ -53,15 +53,16 @@ def _until_one_ends(commands: Sequence[Sequence[str]], folder: Path, environment
     import subprocess
     import time
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    signals: list[int] = []  # noted and not raised: an exception while a server starts would lose that server
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, frame: signals.append(received))
     servers: list[subprocess.Popen[bytes]] = []
     try:
-        servers += [subprocess.Popen(command, cwd=folder, env=dict(environment)) for command in commands]
-        while all(server.poll() is None for server in servers):
+        for command in commands:
+            servers.append(subprocess.Popen(command, cwd=folder, env=dict(environment)))
+        while not signals and all(server.poll() is None for server in servers):
             time.sleep(0.2)
-        return next(place for place, server in enumerate(servers) if server.returncode is not None)
-    except KeyboardInterrupt:
-        return None
+        return None if signals else next(place for place, server in enumerate(servers) if server.returncode is not None)
     finally:
         for server in servers:
             server.terminate()
