@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from components.annotation_figures import action_bars, face_sheet, precision_coverage_figure, reliability_diagram
 from components.au_check import AuCheck
@@ -19,6 +18,7 @@ from synfer.annotation.rectify import ACTIONS, precision_coverage
 from synfer.classifiers.examples import class_indices
 from synfer.images import load_images
 from synfer.metrics.classification import confusion
+from synfer.metrics.wilson import wilson
 
 _SHEET = 12  # faces on a sheet
 
@@ -77,8 +77,8 @@ def _aus(record: Record, frame: pd.DataFrame, check: AuCheck, images: Path, imag
 
 def share(record: Record, key: str, count: int, n: int) -> None:
     """Keep a share with its 95 % Wilson interval."""
-    interval = binomtest(count, n).proportion_ci(method="wilson")
-    record.metric(key, count / n, low=interval.low, high=interval.high, n=n)
+    low, high = wilson(count, n)
+    record.metric(key, count / n, low=low, high=high, n=n)
 
 
 def _metrics(record: Record, outcome: Outcome, ece: float) -> None:

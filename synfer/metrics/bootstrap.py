@@ -49,7 +49,7 @@ def interval(
 ) -> Interval:
     """Metric over all rows with its percentile interval; `truth` int (N,), `probabilities` float (N, K), `groups` a name a row."""
     value, member = metric(truth, probabilities), membership(groups, len(truth))
-    rows, classes = _sums(metric.rows(truth, probabilities), member), probabilities.shape[1]
+    rows, classes = group_sums(metric.rows(truth, probabilities), member), probabilities.shape[1]
     values = np.concatenate([metric.combine(counts @ rows, classes) for counts in resample_counts(len(rows), resamples, seed)])
     found = percentiles(value, values, confidence, len(truth))
     if metric.biased:
@@ -76,7 +76,7 @@ def difference(
     check_predictions(truth, theirs)
     value, classes = metric(truth, ours) - metric(truth, theirs), ours.shape[1]
     member = membership(groups, len(truth))
-    rows_ours, rows_theirs = (_sums(metric.rows(truth, one), member) for one in (ours, theirs))
+    rows_ours, rows_theirs = (group_sums(metric.rows(truth, one), member) for one in (ours, theirs))
     drawn = resample_counts(len(rows_ours), resamples, seed)
     values = [metric.combine(counts @ rows_ours, classes) - metric.combine(counts @ rows_theirs, classes) for counts in drawn]
     found = percentiles(value, np.concatenate(values), confidence, len(truth))
@@ -123,7 +123,7 @@ def membership(groups: Sequence[object] | None, rows: int) -> np.ndarray | None:
     return np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)[1]
 
 
-def _sums(rows: np.ndarray, member: np.ndarray | None) -> np.ndarray:
+def group_sums(rows: np.ndarray, member: np.ndarray | None) -> np.ndarray:
     """Statistics (N, M) of the rows as those of the groups (G, M)."""
     if member is None:
         return rows

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from synfer.metrics.bootstrap import Interval, percentiles, resample_counts
+from synfer.metrics.bootstrap import Interval, group_sums, membership, percentiles, resample_counts
 from synfer.metrics.classification import Metric, MetricError
 
 Values = Callable[[np.ndarray], np.ndarray]
@@ -28,7 +28,7 @@ def repeated_interval(
 
     `groups` (N,) names whom each face shows. Raises MetricError where the shapes do not fit together.
     """
-    values = _of_metric(metric, truth, predictions, _membership(groups, len(truth)))
+    values = _of_metric(metric, truth, predictions, membership(groups, len(truth)))
     return _interval(values, len(predictions), _groups(groups, len(truth)), len(truth), resamples, confidence, seed)
 
 
@@ -38,7 +38,7 @@ def repeated_difference(
 ) -> Interval:  # fmt: skip
     """Mean metric of `ours` minus that of `theirs`, both (S, N, K), paired: the same faces and the same seeds are drawn for both."""
     _check_pairs(ours, theirs)
-    member = _membership(groups, len(truth))
+    member = membership(groups, len(truth))
     mine, other = (_of_metric(metric, truth, predictions, member) for predictions in (ours, theirs))
     return _interval(
         lambda counts: mine(counts) - other(counts), len(ours), _groups(groups, len(truth)), len(truth), resamples, confidence, seed
@@ -54,7 +54,7 @@ def repeated_share(
     A face may be asked any number of times, and never, as in episodes of few-shot classification: those that hold the same face are not
     independent, so that faces are drawn and not episodes.
     """
-    values = _of_shares(hits, asked, _membership(groups, hits.shape[1]))
+    values = _of_shares(hits, asked, membership(groups, hits.shape[1]))
     return _interval(values, len(hits), _groups(groups, hits.shape[1]), int(asked.any(axis=0).sum()), resamples, confidence, seed)
 
 
@@ -65,7 +65,7 @@ def share_difference(
     """Share of hits of `ours` minus that of `theirs`, each (hits, asked), paired by seed and face."""
     _check_pairs(ours[0], theirs[0])
     count = ours[0].shape[1]
-    member = _membership(groups, count)
+    member = membership(groups, count)
     mine, other = (_of_shares(*each, member) for each in (ours, theirs))
     n = int(ours[1].any(axis=0).sum())
     return _interval(lambda counts: mine(counts) - other(counts), len(ours[0]), _groups(groups, count), n, resamples, confidence, seed)
@@ -81,35 +81,18 @@ def _of_metric(metric: Metric, truth: np.ndarray, predictions: np.ndarray, membe
         raise MetricError(f"predictions of repeated trainings must be (S, N, K) with S > 0, found {predictions.shape}")
     for table in predictions:
         metric(truth, table)  # tells what does not fit together
-    sums = [_sums(metric.rows(truth, table), member) for table in predictions]
+    sums = [group_sums(metric.rows(truth, table), member) for table in predictions]
     classes = predictions.shape[2]
     return lambda counts: np.stack([metric.combine(counts @ rows, classes) for rows in sums], axis=1)
 
 
 def _of_shares(hits: np.ndarray, asked: np.ndarray, member: np.ndarray | None) -> Values:
-    right, all_ = (_sums(each.T.astype(float), member) for each in (hits, asked))
+    right, all_ = (group_sums(each.T.astype(float), member) for each in (hits, asked))
     return lambda counts: (counts @ right) / (counts @ all_)
 
 
-def _sums(rows: np.ndarray, member: np.ndarray | None) -> np.ndarray:
-    """Statistics (N, M) of the faces as those of the people (G, M)."""
-    if member is None:
-        return rows
-    sums = np.zeros((member.max() + 1, rows.shape[1]))
-    np.add.at(sums, member, rows)
-    return sums
-
-
-def _membership(groups: Sequence[object] | None, count: int) -> np.ndarray | None:
-    if groups is None:
-        return None
-    if len(groups) != count:
-        raise MetricError(f"{len(groups)} groups for {count} faces; every face needs one")
-    return np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)[1]
-
-
 def _groups(groups: Sequence[object] | None, count: int) -> int:
-    member = _membership(groups, count)
+    member = membership(groups, count)
     return count if member is None else int(member.max()) + 1
 
 

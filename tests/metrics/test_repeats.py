@@ -102,5 +102,5 @@ def test_what_does_not_fit_together_is_told() -> None:
         repeated_interval(UAR, TRUTH, trainings([0.1])[0])
     with pytest.raises(MetricError, match="the same trainings and faces"):
         repeated_difference(UAR, TRUTH, trainings([0.1, 0.1]), trainings([0.1]))
-    with pytest.raises(MetricError, match="7 groups for 300 faces"):
+    with pytest.raises(MetricError, match="7 groups for 300 rows"):
         repeated_interval(UAR, TRUTH, trainings([0.1]), groups=range(7))
